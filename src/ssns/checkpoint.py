@@ -1,0 +1,137 @@
+"""Checkpoints: everything needed to predict with a network, and to go on training it, in one file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ssns.errors import UserError
+from ssns.networks import Network
+from ssns.space import Triple, triple
+from ssns.volume.normalization import IntensityRange, Normalization
+
+if TYPE_CHECKING:
+    from ssns.networks.residual_unet import ResidualUNet
+
+FORMAT = "ssns-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and how to use it.
+
+    Attributes:
+        network: Settings that rebuild the network.
+        weights: Its state dict, parameters and buffers.
+        offsets: What each output channel is an affinity to.
+        normalization: How raw was scaled in training.
+        ranges: The intensity range found for each volume of the training, by name.
+        step: Steps done.
+        scores: Validation scores at that step, if any.
+        state: What only training needs: optimiser, best score, history.
+    """
+
+    network: Network
+    weights: Mapping[str, Any]
+    offsets: tuple[Triple, ...]
+    normalization: Normalization
+    ranges: Mapping[str, IntensityRange]
+    step: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> ResidualUNet:
+        """The network with its weights, in evaluation mode."""
+        network = self.network.build(len(self.offsets))
+        network.load_state_dict(dict(self.weights))
+        return network.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint``; an older file at ``path`` stays whole until the new one is.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written to; the older file is kept.
+    """
+    import torch
+
+    partial = path.with_name(path.name + ".partial")
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": checkpoint.network.model_dump(mode="json"),
+        "weights": dict(checkpoint.weights),
+        "offsets": [list(offset) for offset in checkpoint.offsets],
+        "normalization": checkpoint.normalization.model_dump(mode="json"),
+        "ranges": {name: [span.low, span.high] for name, span in checkpoint.ranges.items()},
+        "step": checkpoint.step,
+        "scores": {name: float(value) for name, value in checkpoint.scores.items()},
+        "state": dict(checkpoint.state),
+        "versions": {name: importlib.metadata.version(name) for name in ("ssns", "torch")},
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where a write fails
+        with suppress(OSError):
+            partial.unlink()
+        raise UserError(
+            f"checkpoint: {path} cannot be written ({error}): free some space, or write elsewhere;"
+            " an older checkpoint there is kept"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to the CPU, without running code that it may hold.
+
+    Raises:
+        UserError: The file is missing, no checkpoint of ours, or from a newer version.
+    """
+    import torch
+
+    if not path.is_file():
+        raise UserError(f"checkpoint: no file at {path}: train first, or name the checkpoint that you have")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise UserError(f"checkpoint: {path} cannot be read ({error.strerror}): ask its owner to allow it") from error
+    # The unpickler raises whatever the bytes lead it to, and advises to run the code that they may hold.
+    except Exception as error:
+        raise UserError(f"checkpoint: {path} cannot be read as one: it is damaged, or another file") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"checkpoint: {path} is a torch file, but was not written by ssns")
+    if content["version"] > VERSION:
+        raise UserError(f"checkpoint: {path} has version {content['version']}, this ssns reads up to {VERSION}: update")
+    try:
+        return _from_content(content)
+    except ValidationError as error:
+        raise UserError(f"checkpoint: settings in {path} are not known here: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"checkpoint: {path} lacks a part of a checkpoint ({error!r}): it is damaged") from error
+
+
+def _from_content(content: Mapping[str, Any]) -> Checkpoint:
+    network = TypeAdapter(Network).validate_python(content["network"])
+    normalization: Normalization = TypeAdapter(Normalization).validate_python(content["normalization"])
+    return Checkpoint(
+        network=network,
+        weights=content["weights"],
+        offsets=tuple(triple(offset) for offset in content["offsets"]),
+        normalization=normalization,
+        ranges={name: IntensityRange(low, high) for name, (low, high) in content["ranges"].items()},
+        step=content["step"],
+        scores=content["scores"],
+        state=content["state"],
+    )

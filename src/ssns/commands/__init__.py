@@ -1,0 +1,1 @@
+"""One module per verb: the only place that decides paths and composes stages."""

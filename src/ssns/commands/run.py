@@ -1,0 +1,20 @@
+"""`ssns run`: the stages in order, skipping what is done and still valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssns.commands.evaluate import evaluate_experiment
+from ssns.commands.predict import predict_experiment
+from ssns.commands.segment import segment_experiment
+from ssns.commands.train import train_experiment
+from ssns.experiment import Experiment
+
+
+def run_experiment(experiment: Experiment, *, checkpoint: Path | None = None, verify: bool = False) -> None:
+    """Train (unless a checkpoint is given), predict, segment, evaluate."""
+    if checkpoint is None:
+        train_experiment(experiment, verify=verify)
+    predict_experiment(experiment, checkpoint=checkpoint, verify=verify)
+    segment_experiment(experiment)
+    evaluate_experiment(experiment)

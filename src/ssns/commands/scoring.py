@@ -1,0 +1,67 @@
+"""Scores of parts: what is known of the truth, and sweeps of a method against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssns.commands.inputs import Part
+from ssns.experiment import Experiment
+from ssns.metrics import Scores, components, score
+from ssns.segmentation import sweep
+from ssns.space import Box
+
+
+def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Ground truth of a part, relabelled into 26-connected components within it, and where it is known.
+
+    Voxels outside the labels or of the ignored id are not known.
+    """
+    source = part.source
+    assert source.labels is not None, "only parts with labels are scored"
+    covered = source.labels_box or Box((0, 0, 0), (0, 0, 0))
+    common = covered.intersection(part.box)
+    here = common.relative_to(part.box.start).slices
+    labels = np.zeros(part.box.shape, source.labels.dtype)
+    known = np.zeros(part.box.shape, bool)
+    labels[here] = source.labels.read(common.relative_to(source.labels_start))
+    known[here] = True
+    if source.settings.ignored is not None:
+        known &= labels != source.settings.ignored
+    background = source.settings.background
+    truth = components(labels, background=background)
+    if background is not None:
+        known &= labels != background
+    return truth, known
+
+
+def swept_scores(
+    affinities: NDArray[Any], experiment: Experiment, truth: NDArray[Any], known: NDArray[np.bool_]
+) -> dict[float, Scores]:
+    """Scores at each threshold of the experiment (or at the method's own, where it lists none)."""
+    method = experiment.segmentation.method
+    thresholds = experiment.segmentation.thresholds or (getattr(method, method.swept),)
+    results = sweep(affinities, method, thresholds, offsets=experiment.offsets)
+    return {threshold: scored(segmentation, experiment, truth, known) for threshold, segmentation in results}
+
+
+def scored(segmentation: NDArray[Any], experiment: Experiment, truth: NDArray[Any], known: NDArray[np.bool_]) -> Scores:
+    """Scores of one segmentation where the truth is known."""
+    settings = experiment.scoring.model_copy(update={"background": None})
+    return score(segmentation, truth, settings=settings, mask=known)
+
+
+def weighted_means(rows: Sequence[tuple[int, Mapping[float, Scores]]]) -> dict[float, dict[str, float]]:
+    """Scores at each value, averaged over parts by their voxels."""
+    total = sum(size for size, _ in rows)
+    first = rows[0][1]
+    return {
+        value: {
+            name: sum(size * table[value].to_dict()[name] for size, table in rows) / total
+            for name in first[value].to_dict()
+        }
+        for value in first
+    }

@@ -1,0 +1,7 @@
+"""Scores of a segmentation against ground truth, all from one sparse contingency table."""
+
+from ssns.metrics.connectivity import components
+from ssns.metrics.contingency import Contingency
+from ssns.metrics.scoring import Scores, ScoringSettings, score, score_table
+
+__all__ = ["Contingency", "Scores", "ScoringSettings", "components", "score", "score_table"]

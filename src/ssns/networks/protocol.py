@@ -1,0 +1,27 @@
+"""What every network promises to training and prediction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ssns.space import Triple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class AffinityNetwork(Protocol):
+    """A ``torch.nn.Module`` from raw to logits.
+
+    Attributes:
+        stride: Extents of the input must be multiples of it (z, y, x); a tile whose start is not a multiple of it
+            sees another pooling grid and predicts other values.
+        shrink: Voxels lost at each side of each axis (z, y, x); 0 with padded convolutions.
+    """
+
+    stride: Triple
+    shrink: Triple
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Logits (b, c, z', y', x') of raw (b, 1, z, y, x), float32 in [0, 1]."""
+        ...

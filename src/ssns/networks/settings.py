@@ -1,0 +1,49 @@
+"""Networks as settings: what an experiment may choose, torch-free until ``build``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ssns.settings import Component
+
+if TYPE_CHECKING:
+    from ssns.networks.residual_unet import ResidualUNet
+
+
+class ResidualUNetSettings(Component):
+    """The residual symmetric U-Net; the defaults are the paper's."""
+
+    type: Literal["residual_unet"] = "residual_unet"
+    filters: tuple[int, ...] = Field(
+        (28, 36, 48, 64, 80), min_length=2, description="Channels of each level; on a CPU, multiples of 16 are faster."
+    )
+    unshuffle: Literal[1, 2, 4] = Field(
+        1, description="Run at 1/n of the in-plane resolution on n*n channels (pixel-unshuffle): 2 costs a quarter."
+    )
+    merge: Literal["cat", "add", "none"] = Field("cat", description="How the decoder takes the encoder's features.")
+    upsampling: Literal["transpose", "bilinear", "nearest"] = Field("transpose", description="How levels are enlarged.")
+    padding: Literal["zeros", "replicate"] = Field("zeros", description="What convolutions see outside the patch.")
+    normalization: Literal["batch", "group"] = Field(
+        "batch", description="Batch normalisation, or groups of 8 channels or a few more."
+    )
+    batch_momentum: float = Field(
+        0.001, gt=0, le=1, description="Momentum of the running statistics; short runs need more, as 0.05."
+    )
+    activation: str = Field(
+        "elu", pattern=r"^(elu|relu|leaky\d*\.?\d+)$", description="elu, relu, or leaky with its slope: leaky0.1."
+    )
+    initializer: Literal["kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform"] = Field(
+        "kaiming_normal", description="How convolution weights start."
+    )
+
+    def build(self, out_channels: int) -> ResidualUNet:
+        """A network with one output channel per affinity offset, weights drawn from torch's global generator."""
+        from ssns.networks.residual_unet import ResidualUNet
+
+        return ResidualUNet(out_channels=out_channels, **self.model_dump(exclude={"type"}))
+
+
+Network = ResidualUNetSettings
+"""The networks that an experiment may name."""

@@ -1,0 +1,36 @@
+"""Perturbations of patches: what they look like, and how they are combined.
+
+Kernels (functions of tensors, the drawn parameters given) and components (settings models that draw them) live side
+by side in one module per family: ``geometry``, ``intensity``, ``occlusion``, ``sections``. Adding one is its class,
+one line in the union of ``engine``, and its test. Nothing here imports torch before it is used.
+"""
+
+from ssns.perturb.engine import AnyPerturbation, Engine, OneOf, Sequence, default_augmentation
+from ssns.perturb.geometry import Elastic, FlipTranspose, Scale
+from ssns.perturb.intensity import Blur, Intensity, Noise, StrongBlur
+from ssns.perturb.occlusion import CutOut, MissingSection
+from ssns.perturb.patch import Motion, Move, Patch, Perturbation
+from ssns.perturb.sections import Fold, Misalign
+
+__all__ = [
+    "AnyPerturbation",
+    "Blur",
+    "CutOut",
+    "Elastic",
+    "Engine",
+    "FlipTranspose",
+    "Fold",
+    "Intensity",
+    "Misalign",
+    "MissingSection",
+    "Motion",
+    "Move",
+    "Noise",
+    "OneOf",
+    "Patch",
+    "Perturbation",
+    "Scale",
+    "Sequence",
+    "StrongBlur",
+    "default_augmentation",
+]

@@ -1,0 +1,95 @@
+"""What a perturbation takes and gives: a patch, and the move of its voxels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import Field
+
+from ssns.perturb.draws import Probability, chance
+from ssns.settings import Component
+from ssns.space import Triple, triple
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class Move(Protocol):
+    """One drawn motion of voxels, its parameters fixed.
+
+    It is the one description of where voxels went: whatever belongs to the voxels of a patch is carried by the same
+    object. A :class:`ssns.affinities.GridSymmetry` is a move.
+    """
+
+    def apply(self, array: Tensor, /) -> Tensor:
+        """Move the last three axes (z, y, x), of unchanged extent, of a tensor of any type.
+
+        Floats may be interpolated; integers and booleans take the value of the nearest voxel and keep their type.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """One training sample, all of it on one device.
+
+    Attributes:
+        raw: Image, float32 (z, y, x) in [0, 1].
+        labels: Ids, int32 or int64 (z, y, x); None for an unlabelled patch.
+        valid: Where labels are known, bool (z, y, x); None where they are known everywhere.
+    """
+
+    raw: Tensor
+    labels: Tensor | None = None
+    valid: Tensor | None = None
+
+    @property
+    def shape(self) -> Triple:
+        """Extent (z, y, x) in voxels."""
+        return triple(self.raw.shape)
+
+    def with_raw(self, raw: Tensor) -> Patch:
+        """This patch with another image of the same voxels."""
+        return replace(self, raw=raw)
+
+    def moved(self, move: Move) -> Patch:
+        """This patch with everything that belongs to its voxels carried by ``move``."""
+        labels = None if self.labels is None else move.apply(self.labels)
+        valid = None if self.valid is None else move.apply(self.valid)
+        return Patch(move.apply(self.raw), labels, valid)
+
+    def without_labels_at(self, unknown: Tensor) -> Patch:
+        """This patch with labels unknown where the bool tensor ``unknown`` (z, y, x) is True."""
+        if self.labels is None:
+            return self
+        return replace(self, valid=~unknown if self.valid is None else self.valid & ~unknown)
+
+
+class Perturbation(Component):
+    """One family of perturbations: its settings are ranges, each application draws from them."""
+
+    type: str
+    probability: Probability = Field(1.0, description="How often it is applied where its turn comes.")
+
+    def apply(self, patch: Patch, generator: Generator) -> Patch:
+        """``patch`` perturbed with :attr:`probability`, else ``patch`` itself; the input is never written to.
+
+        Args:
+            patch: On any device.
+            generator: On the CPU; every draw comes from it, so that equal states give equal results.
+        """
+        return self.perturb(patch, generator) if bool(chance(generator, self.probability)) else patch
+
+    @abstractmethod
+    def perturb(self, patch: Patch, generator: Generator) -> Patch:
+        """``patch`` perturbed, whatever :attr:`probability` says."""
+
+
+class Motion(Perturbation):
+    """A perturbation that moves voxels, and can say where they went."""
+
+    @abstractmethod
+    def draw(self, shape: Triple, generator: Generator) -> Move:
+        """A move of patches of ``shape`` (z, y, x)."""

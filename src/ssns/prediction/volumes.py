@@ -1,0 +1,269 @@
+"""Affinities of an array or of a volume of any size.
+
+1. The box to predict is laid out in tiles (`tiling`, `reference`), sized by free memory (`plan`).
+2. It is cut into blocks, multiples of the chunks that are written.
+3. For each block that is not marked as done: its raw is read once with its context, the tiles that reach into it are
+   computed and blended (`inference`), the affinities are written, the block is marked.
+
+An array is a volume in memory: there is no second implementation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssns.affinities import NEAREST
+from ssns.blockwise import Markers, blocks
+from ssns.checkpoint import Checkpoint, load_checkpoint
+from ssns.errors import UserError
+from ssns.prediction.plan import Job, Plan
+from ssns.prediction.settings import PredictionSettings
+from ssns.space import Box, Triple, triple
+from ssns.volume import Volume, check_raw, from_array
+
+if TYPE_CHECKING:
+    import torch
+
+    from ssns.networks import AffinityNetwork
+
+Normalize = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""From stored intensities to [0, 1]."""
+
+Progress = Callable[[int, int], None]
+"""Told the tiles done and the tiles in all."""
+
+
+class RawVolume(Protocol):
+    """What is read: a volume, whole or lazy."""
+
+    @property
+    def shape(self) -> Triple:
+        """Extent (z, y, x)."""
+        ...
+
+    def read(self, box: Box | None = None) -> NDArray[Any]:
+        """Raw of ``box``."""
+        ...
+
+
+class AffinityWriter(Protocol):
+    """Where affinities go: an array (c, z, y, x) whose extent is that of the predicted box."""
+
+    @property
+    def chunks(self) -> Triple:
+        """Voxels (z, y, x) that are stored at once."""
+        ...
+
+    def write(self, box: Box, data: NDArray[Any]) -> None:
+        """Store ``data`` (c, z, y, x) at ``box``, and return when it is safe."""
+        ...
+
+
+def predict(
+    raw: Volume | NDArray[Any],
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    settings: PredictionSettings | None = None,
+    *,
+    box: Box | None = None,
+    progress: Progress | None = None,
+) -> NDArray[Any]:
+    """Affinities of raw, by a trained network.
+
+    Args:
+        raw: A volume, or an array (z, y, x), as it is stored: it is scaled here as in training.
+        checkpoint: Or its path.
+        settings: Tiles, precision, type of the result; the defaults store uint8.
+        box: Predict only this part, with true raw around it.
+        progress: Told the tiles done and the tiles in all.
+
+    Returns:
+        Affinities (c, z, y, x) of ``box``; uint8 is ``round(255 * affinity)``. What ``ssns.segment`` takes.
+
+    Raises:
+        UserError: No such checkpoint, no such box, or raw without contrast.
+    """
+    volume = raw if isinstance(raw, Volume) else from_array(raw)
+    check_raw(volume)
+    trained = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
+    return predict_box(
+        trained.build(),
+        volume,
+        box or volume.box,
+        settings,
+        normalize=trained.normalization.measure(volume).apply,
+        offsets=trained.offsets,
+        progress=progress,
+    )
+
+
+def predict_array(
+    network: AffinityNetwork,
+    raw: NDArray[np.floating[Any]],
+    settings: PredictionSettings | None = None,
+    *,
+    offsets: Sequence[Triple] = NEAREST,
+    box: Box | None = None,
+    progress: Progress | None = None,
+) -> NDArray[Any]:
+    """Affinities of raw in memory.
+
+    Args:
+        network: From raw to logits; it keeps its mode.
+        raw: Normalised to [0, 1] as in training, floating point, (z, y, x), of any extent.
+        settings: Tiles, precision, type of the result; the defaults store uint8.
+        offsets: What the channels of the network are affinities to.
+        box: Predict only this part, with true raw around it.
+        progress: Told the tiles done and the tiles in all.
+
+    Returns:
+        Affinities (c, z, y, x) of ``box`` in ``settings.dtype``; uint8 is ``round(255 * affinity)``.
+
+    Raises:
+        UserError: Wrong shape or type of ``raw``, a tile that the network cannot take, affinities not finite.
+    """
+    if raw.ndim != 3 or not np.issubdtype(raw.dtype, np.floating):
+        raise UserError(
+            f"raw: wanted a normalised floating-point array (z, y, x), got {raw.dtype} of shape {raw.shape}: scale it "
+            "to [0, 1] as in training, uint8 with raw / 255"
+        )
+    return predict_box(
+        network,
+        _ArrayVolume(raw),
+        Box.of_shape(raw.shape) if box is None else box,
+        settings,
+        normalize=lambda values: values.astype(np.float32, copy=False),
+        offsets=offsets,
+        progress=progress,
+    )
+
+
+def predict_box(
+    network: AffinityNetwork,
+    raw: RawVolume,
+    box: Box,
+    settings: PredictionSettings | None = None,
+    *,
+    normalize: Normalize,
+    offsets: Sequence[Triple] = NEAREST,
+    progress: Progress | None = None,
+) -> NDArray[Any]:
+    """Affinities of a part of a volume, in memory; see `predict_volume`.
+
+    Returns:
+        Affinities (c, z, y, x) of ``box`` in ``settings.dtype``.
+    """
+    settings = settings or PredictionSettings()
+    result = _ArrayWriter(np.empty((len(offsets), *box.shape), settings.dtype))
+    predict_volume(network, raw, result, settings, normalize=normalize, offsets=offsets, box=box, progress=progress)
+    return result.array
+
+
+def predict_volume(
+    network: AffinityNetwork,
+    raw: RawVolume,
+    writer: AffinityWriter,
+    settings: PredictionSettings | None = None,
+    *,
+    normalize: Normalize,
+    offsets: Sequence[Triple] = NEAREST,
+    box: Box | None = None,
+    markers: Markers | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the affinities of a volume block by block, in bounded memory.
+
+    Args:
+        network: From raw to logits; it keeps its mode.
+        raw: The volume; each block reads its part and the context around it, once.
+        writer: Its voxel 0 is the first voxel of ``box``.
+        settings: Tiles, precision, stored type, blocks.
+        normalize: From stored intensities to float32 in [0, 1].
+        offsets: What the channels of the network are affinities to.
+        box: Predict only this part, with true raw around it (the reference's tiling mirrors it at its own faces).
+        markers: Where a killed run goes on; the choices made by free memory are kept there too. They must be as old
+            as what ``writer`` holds: `Markers.clear` them when it begins anew.
+        progress: Told the tiles done and the tiles in all, those of earlier runs included.
+
+    Raises:
+        UserError: ``box`` leaves the volume, a tile that the network cannot take, affinities not finite.
+        MissingBlocksError: Blocks are not marked as done at the end.
+    """
+    from ssns.prediction.inference import SYMMETRIES, Predictor, evaluating, place, predict_block
+
+    settings = settings or PredictionSettings()
+    bounds = Box.of_shape(raw.shape)
+    box = bounds if box is None else box
+    if box.size == 0 or not bounds.contains(box):
+        raise UserError(f"box: wanted voxels inside the volume ({bounds}), got {box}")
+
+    def read(part: Box) -> NDArray[np.float32]:
+        # torch shares the memory, and warns where it may not write
+        return np.require(normalize(raw.read(part)), np.float32, ("C", "W"))
+
+    job = Job(network, tuple(offsets), settings, box, bounds)
+    device = place(network, settings.device)
+    with evaluating(network):
+        plan = job.plan(device, writer.chunks)
+        if markers is not None:
+            plan = Plan.from_json(markers.pinned("plan", plan.to_json()))
+        predictor = Predictor(network, offsets, device, plan.precision, SYMMETRIES[settings.test_time])
+        tiling = job.tiling(plan.tile)
+        grid = blocks(box, plan.block)
+        pending = grid if markers is None else markers.missing(grid)
+        count = _Count(progress, sum(tiling.count(block.write) for block in grid))
+        count.advance(count.total - sum(tiling.count(block.write) for block in pending))
+        for block in pending:
+            affinities = predict_block(predictor, tiling, read, block.write, plan.batch, count.advance)
+            writer.write(block.write.relative_to(box.start), _stored(affinities, settings.dtype))
+            if markers is not None:
+                markers.mark(block)
+    if markers is not None:
+        markers.require(grid)
+
+
+class _Count:
+    """Tiles done, as `Progress` is told them."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress = progress
+        self.total = total
+        self.done = 0
+
+    def advance(self, tiles: int) -> None:
+        self.done += tiles
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _stored(affinities: torch.Tensor, dtype: str) -> NDArray[Any]:
+    if dtype == "uint8":
+        affinities = (255 * affinities).round_()
+    return affinities.cpu().numpy().astype(dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class _ArrayVolume:
+    array: NDArray[Any]
+
+    @property
+    def shape(self) -> Triple:
+        return triple(self.array.shape)
+
+    def read(self, box: Box | None = None) -> NDArray[Any]:
+        return self.array if box is None else self.array[box.slices]
+
+
+@dataclass(frozen=True)
+class _ArrayWriter:
+    array: NDArray[Any]
+    chunks: Triple = (1, 1, 1)
+
+    def write(self, box: Box, data: NDArray[Any]) -> None:
+        self.array[:, *box.slices] = data

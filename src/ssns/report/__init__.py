@@ -1,0 +1,25 @@
+"""Pictures and the page that show how good a segmentation is and where it errs.
+
+Everything takes NumPy arrays and is torch-free; matplotlib, imageio and jinja2 are imported on first use.
+"""
+
+from ssns.report.canvas import Picture, write_picture
+from ssns.report.colors import label_colors
+from ssns.report.html import COLUMNS, Column, write_report
+from ssns.report.pictures import comparison, error_map, section_overlay, training_picture
+from ssns.report.plots import Curve, curves
+
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "Curve",
+    "Picture",
+    "comparison",
+    "curves",
+    "error_map",
+    "label_colors",
+    "section_overlay",
+    "training_picture",
+    "write_picture",
+    "write_report",
+]

@@ -1,0 +1,158 @@
+"""Training patches: where they are drawn, and what is known of their labels.
+
+The patches of a step depend on (seed, rank, step) alone, so that a resumed run sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from ssns.errors import UserError
+from ssns.space import Box, Triple, triple
+from ssns.volume import Volume
+from ssns.volume.normalization import IntensityRange
+from ssns.volume.window import loaded, read_reflected
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches side by side.
+
+    Attributes:
+        raw: (b, 1, z, y, x) float32 in [0, 1].
+        labels: (b, z, y, x) int32 ids, 0 = background.
+        valid: (b, z, y, x) bool, where labels are known.
+        places: Volume and box of each patch, for messages.
+    """
+
+    raw: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    valid: NDArray[np.bool_]
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelledVolume:
+    """Raw with labels for parts of it, all boxes in voxels of raw.
+
+    Attributes:
+        raw: The image.
+        labels: The ids.
+        labels_start: The voxel of raw at which ``labels`` begins.
+        boxes: Where labels may be learned from.
+        intensity: How raw is scaled.
+        background: The id that is membrane or outside; None: every id is a neuron.
+        ignored: The id of voxels whose label is unknown, if there is one.
+    """
+
+    raw: Volume
+    labels: Volume
+    labels_start: Triple
+    boxes: tuple[Box, ...]
+    intensity: IntensityRange
+    background: int | None = 0
+    ignored: int | None = None
+
+    def read_labels(self, box: Box) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Ids (0 = background) and where they are known, in a box of raw that may reach beyond the labels."""
+        ids = np.zeros(box.shape, self.labels.dtype)
+        valid = np.zeros(box.shape, bool)
+        for part in self.boxes:
+            common = part.intersection(box)
+            if common.size:
+                here = common.relative_to(box.start).slices
+                ids[here] = self.labels.read(common.relative_to(self.labels_start))
+                valid[here] = True if self.ignored is None else ids[here] != self.ignored
+        return _compact(ids, self.background), valid
+
+
+class LabelledPatches:
+    """Draws labelled patches, each box as often as its share of the labelled voxels.
+
+    A patch lies inside its box where the box is large enough, and around it where it is not: then raw beyond the box
+    is the true neighbouring raw, and labels there are unknown.
+
+    Args:
+        volumes: Where to draw from.
+        patch: Extent of raw (z, y, x).
+        batch: Patches per step.
+        seed: Of the experiment.
+        rank: Of this process.
+    """
+
+    def __init__(
+        self, volumes: Sequence[LabelledVolume], patch: Triple, batch: int, *, seed: int, rank: int = 0
+    ) -> None:
+        self.volumes = [_in_memory(volume, patch) for volume in volumes]
+        self.patch = patch
+        self.batch = batch
+        self.seed = seed
+        self.rank = rank
+        self._places = [(volume, box) for volume in self.volumes for box in volume.boxes]
+        if not self._places:
+            raise UserError("labelled: wanted at least one box with labels to learn from, got none")
+        sizes = np.array([box.size for _, box in self._places], float)
+        self._shares = sizes / sizes.sum()
+
+    def __call__(self, step: int) -> Batch:
+        """The patches of ``step``."""
+        draws = np.random.default_rng((self.seed, self.rank, step))
+        raws, labels, valids, places = [], [], [], []
+        for _ in range(self.batch):
+            volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
+            patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
+            ids, valid = volume.read_labels(patch)
+            raws.append(volume.intensity.apply(read_reflected(volume.raw.read, patch, volume.raw.box))[None])
+            labels.append(ids)
+            valids.append(valid)
+            places.append(f"{volume.raw.path}, {patch}")
+        return Batch(np.stack(raws), np.stack(labels), np.stack(valids), tuple(places))
+
+
+def _draw_start(draws: np.random.Generator, box: Box, patch: Triple, shape: Triple) -> Triple:
+    """A start, uniform over those that hold as much of the box, and then of the volume, as the patch can."""
+    start = []
+    for first, end, extent, length in zip(box.start, box.stop, patch, shape, strict=True):
+        low, high = sorted((first, end - extent))
+        lowest, highest = sorted((0, length - extent))
+        low, high = (min(max(value, lowest), highest) for value in (low, high))
+        start.append(int(draws.integers(low, high, endpoint=True)))
+    return triple(start)
+
+
+def _compact(ids: NDArray[np.integer[Any]], background: int | None) -> NDArray[np.int32]:
+    """Ids as int32 with 0 for background, equal where they were equal."""
+    if background == 0 and ids.max() <= np.iinfo(np.int32).max:
+        return ids.astype(np.int32)
+    unique, index = np.unique(ids, return_inverse=True)
+    compact: NDArray[np.int32] = (index.reshape(ids.shape) + 1).astype(np.int32)
+    if background is not None and background in unique:
+        compact[ids == background] = 0
+    return compact
+
+
+def _in_memory(volume: LabelledVolume, patch: Triple) -> LabelledVolume:
+    """The volume with its labelled part and what patches see around it in memory, where a quarter of that is free."""
+    around = volume.boxes[0]
+    for box in volume.boxes[1:]:
+        around = around.bounding(box)
+    around = around.grown(patch).intersection(volume.raw.box)
+    known = around.intersection(Box.of_shape(volume.labels.shape, volume.labels_start))
+    needed = around.size * volume.raw.dtype.itemsize + known.size * volume.labels.dtype.itemsize
+    if needed > psutil.virtual_memory().available / 4:
+        return volume
+    return LabelledVolume(
+        raw=loaded(volume.raw, around),
+        labels=loaded(volume.labels, known.relative_to(volume.labels_start)),
+        labels_start=volume.labels_start,
+        boxes=volume.boxes,
+        intensity=volume.intensity,
+        background=volume.background,
+        ignored=volume.ignored,
+    )

@@ -1,0 +1,31 @@
+"""From affinities to segments: fragments, their graph, and a partition of it."""
+
+from ssns.segmentation.agglomerate import MeanScore, QuantileScore, Waterz
+from ssns.segmentation.fragments import (
+    DistanceTransformWatershed,
+    GridSeeds,
+    MaximaSeeds,
+    MinimaSeeds,
+    SeededWatershed,
+)
+from ssns.segmentation.multicut import GreedyAdditive, KernighanLin, Multicut
+from ssns.segmentation.steps import PRESETS, Method, resolve_method, segment, sweep
+
+__all__ = [
+    "PRESETS",
+    "DistanceTransformWatershed",
+    "GreedyAdditive",
+    "GridSeeds",
+    "KernighanLin",
+    "MaximaSeeds",
+    "MeanScore",
+    "Method",
+    "MinimaSeeds",
+    "Multicut",
+    "QuantileScore",
+    "SeededWatershed",
+    "Waterz",
+    "resolve_method",
+    "segment",
+    "sweep",
+]

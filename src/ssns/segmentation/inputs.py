@@ -1,0 +1,125 @@
+"""What every method starts from: checked affinities, their offsets, and where to segment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssns.affinities import NEAREST, edge_ends
+from ssns.errors import UserError
+from ssns.space import Triple, triple
+
+ROUNDING = 1e-3
+"""How far blended or stored floats may leave [0, 1]: they are clipped; anything further is a mistake."""
+
+
+@dataclass(frozen=True, eq=False)
+class AffinityVolume:
+    """Affinities in memory.
+
+    Attributes:
+        values: Affinities (c, z, y, x): uint8, 255 standing for 1, or floats in [0, 1].
+        offsets: Displacement of each channel.
+        mask: Where to segment, bool (z, y, x). None: everywhere.
+    """
+
+    values: NDArray[Any]
+    offsets: tuple[Triple, ...]
+    mask: NDArray[np.bool_] | None
+
+    @classmethod
+    def checked(cls, values: ArrayLike, offsets: Sequence[Triple], mask: ArrayLike | None) -> AffinityVolume:
+        """The affinities that a user passed.
+
+        Raises:
+            UserError: Wrong axes, channel count, type or range; NaN; no voxel; offsets without nearest neighbours;
+                a mask of another shape or type.
+        """
+        array = np.asarray(values)
+        channels = tuple(triple(offset) for offset in offsets)
+        if array.ndim != 4:
+            raise UserError(f"affinities: wanted four axes (c, z, y, x), got shape {array.shape}")
+        if len(array) != len(channels):
+            raise UserError(
+                f"affinities: wanted {len(channels)} channels, one per offset, got {len(array)} (shape {array.shape}): "
+                "give the offsets of the channels, or put channels first"
+            )
+        if array.size == 0:
+            raise UserError(f"affinities: wanted at least one voxel, got shape {array.shape}")
+        if array.dtype != np.uint8 and array.dtype.kind != "f":
+            raise UserError(
+                f"affinities: wanted uint8 (0..255) or floats in [0, 1], got {array.dtype}: rescale and convert them"
+            )
+        for offset in NEAREST:
+            if offset not in channels and _opposite(offset) not in channels:
+                raise UserError(
+                    f"offsets: wanted the nearest neighbours along z, y and x, got {channels} without {offset}: "
+                    "predict with these offsets too"
+                )
+        return cls(_checked_range(array), channels, _checked_mask(mask, array.shape[1:]))
+
+    @property
+    def shape(self) -> Triple:
+        """Extent (z, y, x)."""
+        return triple(self.values.shape[1:])
+
+    @cached_property
+    def nearest(self) -> NDArray[np.float32]:
+        """Affinities to the previous voxel along z, y and x, (3, z, y, x), contiguous.
+
+        A channel of the opposite offset is moved to the other end of its edges. It knows nothing of the edges that
+        enter the volume at its first plane; that plane repeats the next one, lest a boundary appear there.
+        """
+        if self.offsets == NEAREST and self.values.dtype == np.float32:
+            return np.ascontiguousarray(self.values)
+        result = np.empty((3, *self.shape), dtype=np.float32)
+        for axis, offset in enumerate(NEAREST):
+            if offset in self.offsets:
+                result[axis] = self.values[self.offsets.index(offset)]
+            else:
+                channel = self.values[self.offsets.index(_opposite(offset))]
+                here, there = edge_ends(self.shape, offset)
+                result[axis] = channel
+                result[axis][here] = channel[there]
+        if self.values.dtype == np.uint8:
+            result /= 255
+        return result
+
+
+def _opposite(offset: Triple) -> Triple:
+    return triple(-step for step in offset)
+
+
+def _checked_range(values: NDArray[Any]) -> NDArray[Any]:
+    """Refuse NaN and what is not in [0, 1]; clip what rounding put there."""
+    if values.dtype == np.uint8:
+        return values
+    low, high = float(values.min()), float(values.max())
+    if np.isnan(low):
+        raise UserError(
+            f"affinities: wanted numbers in [0, 1], got NaN in {np.isnan(values).sum()} of {values.size}: predict "
+            "again, or set them to 0 and mask them"
+        )
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise UserError(
+            f"affinities: wanted floats in [0, 1], got {low:.6g} to {high:.6g}: pass logits through a sigmoid; "
+            "affinities of 0..255 are divided by 255, or given as uint8"
+        )
+    return values.clip(0, 1) if low < 0 or high > 1 else values
+
+
+def _checked_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    if mask is None:
+        return None
+    array = np.asarray(mask)
+    if array.shape != shape or array.dtype != np.bool_:
+        raise UserError(
+            f"mask: wanted bool of the shape of the affinities, {shape}, got {array.dtype} {array.shape}: True is "
+            "where to segment"
+        )
+    return array

@@ -1,0 +1,29 @@
+"""Frozen settings models: the base of every component of an experiment."""
+
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Component(BaseModel):
+    """A frozen pydantic model: its fields are settings, its method is the behaviour (or builds it).
+
+    Each field carries a one-line ``description``, from which help, the commented experiment file and the
+    documentation are made. A choice between components is a union of such models discriminated by a literal
+    field ``type``. Unknown keys are refused. TOML knows no null, so ``"none"`` stands for None where a field
+    admits it. Subclasses import no torch at module level.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_by_name(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        fields = cls.model_fields
+        return {
+            key: None if value == "none" and key in fields and NoneType in get_args(fields[key].annotation) else value
+            for key, value in table.items()
+        }

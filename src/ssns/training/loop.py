@@ -1,0 +1,358 @@
+"""The only training loop: it moves the weights of whatever an objective says, and knows nothing of what it trains.
+
+A run is a folder: ``last.pt`` (to go on), ``best.pt`` (by validation), ``curves/`` (TensorBoard) and ``history.json``.
+A resumed run equals an uninterrupted one, to the bit on one CPU: all draws of a step depend on (seed, rank, step).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ssns.errors import UserError
+from ssns.training.settings import TrainingSettings
+
+SCORE = "voi_sum"
+"""What the best checkpoint is chosen by; lower is better."""
+
+
+class Objective(Protocol):
+    """What is trained: terms of a loss, computed on batches drawn by step."""
+
+    network: nn.Module
+
+    def draw(self, micro_step: int) -> Any:
+        """The batch of one forward pass, on the CPU; called ahead of time, from another thread."""
+        ...
+
+    def loss(self, batch: Any, step: int) -> Mapping[str, Tensor]:
+        """Named terms, whose sum is minimised."""
+        ...
+
+    def after_update(self, step: int) -> None:
+        """Called after each optimiser step (moves a teacher, where there is one)."""
+        ...
+
+    def describe(self, batch: Any) -> str:
+        """Where a batch was drawn, for messages."""
+        ...
+
+    def preview(self) -> NDArray[Any] | None:
+        """A picture (height, width, 3) uint8 of the latest batch, if there is one."""
+        ...
+
+
+Validate = Callable[[nn.Module, int], Mapping[str, float]]
+"""``validate(network, step) -> scores``, which holds ``voi_sum``."""
+
+
+class TrainingInterrupted(Exception):  # noqa: N818  no error: a wish of the user or the cluster
+    """Training was asked to stop and has saved its state."""
+
+    def __init__(self, step: int, steps: int, path: Path) -> None:
+        super().__init__(f"stopped at step {step} of {steps}, saved in {path}: the same command goes on from there")
+
+
+@dataclass
+class _Progress:
+    """What changes while a run goes on, and is saved with it."""
+
+    step: int = 0
+    seconds: float = 0.0
+    validation_seconds: float = 0.0
+    validations: int = 0
+    best: float = math.inf
+    scores: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def make_fabric(settings: TrainingSettings) -> Fabric:
+    """Devices and precision of a run; launched by the caller or by ``torchrun``."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16(device) else "fp32"
+    names: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
+    if precision == "fp16" and device == "cpu":
+        raise UserError("training.precision: fp16 needs a GPU; on a CPU take bf16 or fp32")
+    return Fabric(accelerator=device, devices="auto" if device == "cuda" else 1, precision=names[precision])
+
+
+def _multiplies_bf16(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return device == "cpu" and onednn and torch.cpu._is_avx512_bf16_supported()
+
+
+def train(
+    objective: Objective,
+    checkpoint: Checkpoint,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    validate: Validate | None = None,
+    fabric: Fabric | None = None,
+    on_start: Callable[[str], None] | None = None,
+) -> Checkpoint:
+    """Train until ``settings.steps``, from the last save in ``folder`` if there is one.
+
+    Args:
+        objective: What is trained.
+        checkpoint: What is saved beside the weights: settings of the network, offsets, normalisation.
+        settings: Of the loop.
+        folder: Of the run.
+        validate: Scores a network; without it the last checkpoint is the best.
+        fabric: Devices and precision; made from ``settings`` if not given.
+        on_start: Told in one line where training begins and on what.
+
+    Returns:
+        The best checkpoint.
+
+    Raises:
+        TrainingInterrupted: SIGTERM, SIGUSR1 or an interrupt from the keyboard came; the state is saved.
+        UserError: The loss is not finite.
+    """
+    run = _Run(objective, checkpoint, settings, folder, validate, fabric or make_fabric(settings))
+    run.resume()
+    if on_start:
+        parameters = sum(parameter.numel() for parameter in objective.network.parameters())
+        on_start(
+            f"{'going on from' if run.progress.step else 'training from'} step {run.progress.step} of {settings.steps}"
+            f" on {run.fabric.device} ({run.precision}), {parameters:,} parameters"
+        )
+    with closing(run.writer), _stop_requests() as stop, run.batches() as batches, run.progress_bar() as bar:
+        while run.progress.step < settings.steps:
+            run.step(batches, bar)
+            if stop.is_set():
+                run.save("last.pt")
+                raise TrainingInterrupted(run.progress.step, settings.steps, folder / "last.pt")
+    return load_checkpoint(folder / "best.pt")
+
+
+class _Run:
+    """One training run: the network, its optimiser and its folder."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        checkpoint: Checkpoint,
+        settings: TrainingSettings,
+        folder: Path,
+        validate: Validate | None,
+        fabric: Fabric,
+    ) -> None:
+        self.objective = objective
+        self.checkpoint = checkpoint
+        self.settings = settings
+        self.folder = folder
+        self.validate = validate
+        self.fabric = fabric
+        self.precision = str(fabric._precision.precision)
+        self.progress = _Progress()
+        self.network = objective.network
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        optimizer = settings.optimizer.build(self.network.parameters())
+        objective.network, self.optimizer = fabric.setup(self.network, optimizer)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.writer = SummaryWriter(str(folder / "curves"))
+
+    def resume(self) -> None:
+        """Take up the state of ``last.pt``, if there is one."""
+        path = self.folder / "last.pt"
+        if not path.is_file():
+            return
+        saved = load_checkpoint(path)
+        self.network.load_state_dict(dict(saved.weights))
+        self.optimizer.load_state_dict(dict(saved.state["optimizer"]))
+        self.fabric._precision.load_state_dict(dict(saved.state["precision"]))
+        self.progress = _Progress(**saved.state["progress"])
+
+    def save(self, name: str) -> None:
+        """Write everything to ``name`` in the folder, on the first process."""
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric._precision.state_dict(),
+            "progress": vars(self.progress) | {"history": list(self.progress.history)},
+        }
+        save_checkpoint(
+            self.folder / name,
+            replace(
+                self.checkpoint,
+                weights=self.network.state_dict(),
+                step=self.progress.step,
+                scores=self.progress.scores,
+                state=state,
+            ),
+        )
+        (self.folder / "history.json").write_text(json.dumps(self.progress.history, indent=1))
+        self.writer.flush()
+
+    @contextmanager
+    def batches(self) -> Iterator[Callable[[], Any]]:
+        """A function that gives the next batch, drawn in another thread while the network works."""
+        draw = self.objective.draw
+        with ThreadPoolExecutor(1, thread_name_prefix="patches") as pool:
+            next_draw = self.progress.step * self.settings.accumulate
+            waiting = [pool.submit(draw, next_draw + ahead) for ahead in range(2)]
+
+            def following() -> Any:
+                nonlocal next_draw
+                waiting.append(pool.submit(draw, next_draw + 2))
+                next_draw += 1
+                return waiting.pop(0).result()
+
+            try:
+                yield following
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    @contextmanager
+    def progress_bar(self) -> Iterator[Callable[[float], None]]:
+        """A function that shows the loss, the rate and the time left."""
+        columns = (
+            TextColumn("train"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.2f} steps/s  loss {task.fields[loss]:.4f}  {task.fields[score]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        first, begin = self.progress.step, time.monotonic()
+        with Progress(*columns, disable=not self.fabric.is_global_zero) as bar:
+            task = bar.add_task("", total=self.settings.steps, completed=first, rate=0.0, loss=0.0, score="")
+
+            def show(loss: float) -> None:
+                rate = (self.progress.step - first) / max(1e-9, time.monotonic() - begin)
+                score = f"VOI {self.progress.scores[SCORE]:.3f}" if self.progress.scores else ""
+                bar.update(task, completed=self.progress.step, rate=rate, loss=loss, score=score)
+
+            yield show
+
+    def step(self, next_batch: Callable[[], Any], show: Callable[[float], None]) -> None:
+        """One optimiser step, then what is due after it."""
+        begin = time.monotonic()
+        settings, progress = self.settings, self.progress
+        rate = settings.optimizer.lr * settings.schedule.factor(progress.step, settings.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        self.optimizer.zero_grad()
+        values: dict[str, float] = {}
+        for _ in range(settings.accumulate):
+            batch = next_batch()
+            terms = self.objective.loss(batch, progress.step)
+            for name, term in terms.items():
+                values[name] = values.get(name, 0.0) + float(term.detach()) / settings.accumulate
+            if not all(math.isfinite(value) for value in values.values()):
+                self._not_finite(values, self.objective.describe(batch))
+            self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)) / settings.accumulate)
+        if settings.clip is not None:
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=settings.clip)
+        self.optimizer.step()
+        self.objective.after_update(progress.step)
+        progress.step += 1
+        progress.seconds += time.monotonic() - begin
+        self._after(values, rate)
+        show(sum(values.values()))
+
+    def _not_finite(self, values: Mapping[str, float], batch: str) -> None:
+        shown = ", ".join(f"{name} = {value}" for name, value in values.items())
+        raise UserError(
+            f"training: the loss is not finite at step {self.progress.step} ({shown}), on the batch {batch}."
+            " Look at raw there for NaN; or lower training.optimizer.lr, set training.clip, or train in fp32."
+            f" The state of the last save is in {self.folder / 'last.pt'}"
+        )
+
+    def _after(self, values: Mapping[str, float], rate: float) -> None:
+        """Log, show, validate and save, each when its time has come."""
+        settings, progress = self.settings, self.progress
+        end = progress.step == settings.steps
+        if progress.step % settings.log_every == 0 or end:
+            self._log({f"loss/{name}": value for name, value in values.items()} | {"lr": rate})
+        if progress.step % settings.preview_every == 0 or end:
+            picture = self.objective.preview()
+            if picture is not None:
+                self.writer.add_image("preview", picture, progress.step, dataformats="HWC")
+        validated = self.validate is not None and (end or self._validation_is_due())
+        if self.validate is not None and validated:
+            self._validate(self.validate)
+        if self.validate is None and end:
+            self.save("best.pt")
+        # Also after a validation: a run killed and resumed must know the best score that best.pt has.
+        if progress.step % settings.save_every == 0 or validated or end:
+            self.save("last.pt")
+
+    def _validation_is_due(self) -> bool:
+        """Whether its turn has come, and its share of the time allows it."""
+        progress = self.progress
+        if progress.step % self.settings.validate_every:
+            return False
+        if not progress.validations:
+            return True
+        once = progress.validation_seconds / progress.validations
+        total = progress.seconds + progress.validation_seconds
+        return progress.validation_seconds + once <= self.settings.validation_share * (total + once)
+
+    def _validate(self, validate: Validate) -> None:
+        begin = time.monotonic()
+        self.network.eval()
+        # Plain floats: a checkpoint holds no NumPy scalars, and is read without running code.
+        scores = {name: float(value) for name, value in validate(self.network, self.progress.step).items()}
+        self.progress.scores = scores
+        self.progress.validation_seconds += time.monotonic() - begin
+        self.progress.validations += 1
+        self._log({f"validation/{name}": value for name, value in scores.items()})
+        if scores[SCORE] < self.progress.best:
+            self.progress.best = scores[SCORE]
+            self.save("best.pt")
+
+    def _log(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, self.progress.step)
+        self.progress.history.append({"step": self.progress.step, "seconds": round(self.progress.seconds, 3), **values})
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM, SIGUSR1 and Ctrl-C set instead of ending the process."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    names = [name for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), request) for name in names}
+    try:
+        yield stop
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

@@ -1,0 +1,90 @@
+"""From stored intensities to the [0, 1] that networks see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from ssns.errors import UserError
+from ssns.settings import Component
+from ssns.space import Box, triple
+
+if TYPE_CHECKING:
+    from ssns.volume import Volume
+
+SAMPLES = 64
+"""Boxes read to measure percentiles: enough for 0.1 % tails, and a matter of seconds on any volume."""
+
+SAMPLE_SHAPE = (1, 256, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class IntensityRange:
+    """The intensities that become 0 and 1.
+
+    Attributes:
+        low: Becomes 0; lower values too.
+        high: Becomes 1; higher values too.
+    """
+
+    low: float
+    high: float
+
+    def apply(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """Scale raw of any type linearly to float32 in [0, 1]."""
+        scale = np.float32(1 / (self.high - self.low))
+        scaled = (raw.astype(np.float32) - np.float32(self.low)) * scale
+        return np.clip(scaled, 0, 1, out=scaled)
+
+
+class PercentileNormalization(Component):
+    """0 and 1 are percentiles of the volume's own intensities."""
+
+    type: Literal["percentile"] = "percentile"
+    low: float = Field(0.1, ge=0, lt=100, description="Percentile that becomes 0.")
+    high: float = Field(99.9, gt=0, le=100, description="Percentile that becomes 1.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise UserError(f"wanted low below high, got {self.low:g} and {self.high:g}: swap the two")
+        return self
+
+    def measure(self, raw: Volume) -> IntensityRange:
+        """Find the range from a fixed set of boxes spread over the volume.
+
+        Raises:
+            UserError: The boxes hold one single intensity, or NaN.
+        """
+        shape = triple(min(a, b) for a, b in zip(SAMPLE_SHAPE, raw.shape, strict=True))
+        room = np.array(raw.shape) - np.array(shape)
+        draws = np.random.default_rng(0)
+        starts = {triple(draws.integers(0, room, endpoint=True)) for _ in range(SAMPLES)}
+        values = np.concatenate([raw.read(Box.of_shape(shape, start)).ravel() for start in sorted(starts)])
+        low, high = (float(value) for value in np.percentile(values, (self.low, self.high)))
+        if not high > low:
+            raise UserError(
+                f"raw: wanted a volume with contrast, but {raw.path} has only {low:g} in {len(starts)} places"
+            )
+        return IntensityRange(low, high)
+
+
+class TypeNormalization(Component):
+    """0 and 1 are the ends of the stored type: uint8 is divided by 255, as in the paper's code."""
+
+    type: Literal["dtype"] = "dtype"
+
+    def measure(self, raw: Volume) -> IntensityRange:
+        """The range of an integer type; [0, 1] for floats."""
+        if np.issubdtype(raw.dtype, np.integer):
+            limits = np.iinfo(raw.dtype)
+            return IntensityRange(float(limits.min), float(limits.max))
+        return IntensityRange(0.0, 1.0)
+
+
+Normalization = Annotated[PercentileNormalization | TypeNormalization, Field(discriminator="type")]
+"""The ways to scale raw that an experiment may name."""

@@ -1,0 +1,310 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from toy_networks import Padded, SameId, Valid
+
+from ssns.affinities import GRID_SYMMETRIES, NEAREST, labels_to_affinities
+from ssns.blockwise import Markers
+from ssns.errors import UserError
+from ssns.prediction import PredictionSettings, predict_array, predict_box, predict_volume
+from ssns.prediction.inference import Predictor
+from ssns.space import Box
+from ssns.volume import create_volume, from_array, open_volume
+
+EXACT = PredictionSettings(precision="fp32", dtype="float32")
+
+
+def exact(**changes):
+    return EXACT.model_copy(update={"batch": 1, **changes})
+
+
+def noise(*shape):
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def whole(network, raw, before, after):
+    """The network on all of raw, reflected by so much at both ends of each axis; ``after`` fits the stride."""
+    padded = np.pad(raw, list(zip(before, after, strict=True)), mode="reflect")
+    with torch.no_grad():
+        result = torch.sigmoid(network.eval()(torch.from_numpy(padded)[None, None]))[0].numpy()
+    crop = [slice(b - s, b - s + n) for b, s, n in zip(before, network.shrink, raw.shape, strict=True)]
+    return result[:, *crop]
+
+
+@pytest.mark.parametrize("tile", [(9, 16, 20), (7, 40, 14), (8, 14, 38)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tiles_of_a_padded_network_equal_the_whole(tile, batch):
+    raw = noise(9, 37, 30)
+    network = Padded(pool=2)
+    got = predict_array(network, raw, exact(tile=tile, halo=(2, 4, 4), batch=batch))
+    np.testing.assert_allclose(got, whole(network, raw, (0, 0, 0), (0, 1, 0)), atol=1e-5)
+    seen = predict_array(network, raw, exact(tile=tile, halo=(2, 4, 4), reflect=(1, 2, 99)))
+    np.testing.assert_allclose(seen, whole(network, raw, (1, 2, 4), (1, 3, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [(5, 8, 8), (6, 12, 20), (40, 40, 40)])
+def test_tiles_of_a_valid_network_equal_the_whole(tile):
+    raw = noise(5, 17, 22)
+    network = Valid()
+    got = predict_array(network, raw, exact(tile=tile))
+    np.testing.assert_allclose(got, whole(network, raw, (2, 4, 4), (2, 3, 4)), atol=1e-5)
+
+
+def test_a_halo_below_the_reach_shows_at_the_faces():
+    raw = noise(9, 37, 30)
+    network = Padded()
+    small = predict_array(network, raw, exact(tile=(9, 16, 20), halo=(1, 1, 1)))
+    assert np.abs(small - whole(network, raw, (0, 0, 0), (0, 0, 0))).max() > 1e-3
+
+
+@settings(deadline=None, max_examples=25)
+@given(extent=st.tuples(st.integers(1, 6), st.integers(1, 30), st.integers(1, 30)), valid=st.booleans())
+def test_any_extent_is_predicted(extent, valid):
+    raw = noise(*extent)
+    network = Valid() if valid else Padded(pool=2)
+    tiled = predict_array(network, raw, exact(tile=(8, 16, 20), halo=(2, 4, 4)))
+    once = predict_array(network, raw, exact(tile=(99, 100, 100), halo=(2, 4, 4)))
+    assert tiled.shape == (3, *extent)
+    np.testing.assert_allclose(tiled, once, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [Padded(pool=2), Valid()])
+def test_many_blocks_equal_one(network):
+    raw = noise(9, 37, 30)
+    # a halo below the reach: the same tiles must be laid whatever the blocks
+    one = predict_array(network, raw, exact(tile=(6, 12, 12), halo=(1, 2, 2)))
+    many = predict_array(network, raw, exact(tile=(6, 12, 12), halo=(1, 2, 2), block=(4, 9, 17)))
+    np.testing.assert_allclose(many, one, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", [Padded(pool=2), Valid()])
+def test_a_part_sees_the_raw_around_it(network):
+    raw = noise(9, 37, 30)
+    box = Box((3, 5, 8), (6, 30, 30))
+    all_of_it = predict_array(network, raw, exact(tile=(50, 50, 50), halo=(2, 4, 4)))
+    part = predict_array(network, raw, exact(tile=(7, 18, 16), halo=(2, 4, 4)), box=box)
+    np.testing.assert_allclose(part, all_of_it[:, *box.slices], atol=1e-5)
+    alone = predict_array(network, np.ascontiguousarray(raw[box.slices]), exact(halo=(2, 4, 4)))
+    assert np.abs(alone - part).max() > 1e-3
+
+
+OFFSETS = (*NEAREST, (0, -2, 0), (-1, 1, 0), (0, 0, 3), (0, 2, 3))
+
+
+def ids(seed=0):
+    return np.random.default_rng(seed).integers(1, 4, (5, 9, 11))
+
+
+@pytest.mark.parametrize("symmetry", GRID_SYMMETRIES)
+def test_every_symmetry_gives_back_the_same_affinities(symmetry):
+    predictor = Predictor(SameId(OFFSETS), OFFSETS, torch.device("cpu"), "fp32", (GRID_SYMMETRIES[0], symmetry))
+    raw = torch.from_numpy(ids().astype(np.float32))[None]
+    affinities, mask = labels_to_affinities(ids(), OFFSETS)
+    expected = np.where(mask, 1 / (1 + np.exp(10 - 20 * affinities)), 0.5)
+    np.testing.assert_allclose(predictor(raw)[0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("test_time", ["flips", "all"])
+@pytest.mark.parametrize("halo", [(0, 0, 0), (1, 1, 1)])
+def test_averaging_is_exact_over_tiles(test_time, halo):
+    affinities, mask = labels_to_affinities(ids(), NEAREST)
+    tiling = exact(tile=(6, 8, 9), halo=halo, test_time=test_time)
+    averaged = predict_array(SameId(NEAREST), ids().astype(np.float32), tiling)
+    np.testing.assert_array_equal(np.round(averaged, 3)[mask], affinities[mask])
+
+
+@pytest.mark.parametrize("views", [("none", 1), ("flips", 8), ("all", 16)])
+def test_averaging_calls_the_network_once_for_each_view(views):
+    test_time, count = views
+    network = Padded()
+    predict_array(network, noise(3, 8, 8), exact(tile=(20, 20, 20), halo=(2, 2, 2), test_time=test_time))
+    assert network.voxels == count * 3 * 8 * 8
+
+
+@pytest.mark.parametrize("network", [Padded(pool=2), Valid()])
+def test_averaged_tiles_equal_the_averaged_whole(network):
+    raw = noise(6, 30, 22)
+    tiled = predict_array(network, raw, exact(tile=(10, 20, 22), halo=(2, 4, 4), test_time="all"))
+    once = predict_array(network, raw, exact(tile=(90, 90, 90), halo=(2, 4, 4), test_time="all"))
+    np.testing.assert_allclose(tiled, once, atol=1e-5)
+    assert np.abs(once - predict_array(network, raw, exact(halo=(2, 4, 4)))).max() > 1e-3
+
+
+def test_integers_hold_rounded_affinities():
+    raw = noise(3, 16, 16)
+    network = Padded()
+    exactly = predict_array(network, raw, EXACT)
+    half = predict_array(network, raw, exact(dtype="float16"))
+    byte = predict_array(network, raw, exact(dtype="uint8"))
+    assert (half.dtype, byte.dtype) == (np.float16, np.uint8)
+    np.testing.assert_array_equal(half, exactly.astype(np.float16))
+    np.testing.assert_array_equal(byte, np.round(255 * exactly).astype(np.uint8))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_close(precision):
+    raw = noise(3, 16, 16)
+    half = predict_array(Padded(), raw, exact(precision=precision))
+    assert 0 < np.abs(half - predict_array(Padded(), raw, EXACT)).max() < 0.03
+
+
+def test_the_network_keeps_its_mode_and_statistics():
+    network = Padded().train()
+    network.norm.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    predict_array(network, noise(3, 8, 8))
+    assert (network.training, network.first.training, network.norm.training) == (True, True, False)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_raw_that_may_not_be_written_is_read():
+    raw = noise(3, 8, 8)
+    expected = predict_array(Padded(), raw)
+    raw.flags.writeable = False
+    np.testing.assert_array_equal(predict_array(Padded(), raw), expected)
+
+
+class InterruptionError(Exception):
+    pass
+
+
+class Recorder:
+    """A writer in memory that fails after some blocks."""
+
+    chunks = (2, 8, 8)
+
+    def __init__(self, shape, fail_after=None):
+        self.array = np.full((3, *shape), np.nan, np.float32)
+        self.boxes = []
+        self.fail_after = fail_after
+
+    def write(self, box, data):
+        if len(self.boxes) == self.fail_after:
+            raise InterruptionError
+        assert np.isnan(self.array[:, *box.slices]).all()
+        self.array[:, *box.slices] = data
+        self.boxes.append(box)
+
+
+def run(writer, markers, progress=None, **changes):
+    raw = from_array((255 * noise(9, 37, 30)).astype(np.uint8))
+    predict_volume(
+        Padded(pool=2),
+        raw,
+        writer,
+        exact(**{"tile": (6, 12, 12), "halo": (1, 2, 2), "block": (3, 16, 16), **changes}),
+        normalize=lambda values: values.astype(np.float32) / 255,
+        box=Box((1, 2, 3), (9, 37, 30)),
+        markers=markers,
+        progress=progress,
+    )
+
+
+def test_an_interrupted_run_computes_only_what_is_missing(tmp_path):
+    uninterrupted = Recorder((8, 35, 27))
+    steps = []
+    run(uninterrupted, None, lambda done, total: steps.append((done, total)))
+    assert all(
+        stop % chunk == 0 for box in uninterrupted.boxes for stop, chunk in zip(box.start, (4, 16, 16), strict=True)
+    )
+    assert [done for done, _ in steps] == list(range(steps[-1][1] + 1))
+
+    writer = Recorder((8, 35, 27), fail_after=5)
+    with pytest.raises(InterruptionError):
+        run(writer, Markers(tmp_path, {"seed": 0}))
+    writer.fail_after = None
+    resumed = []
+    run(writer, Markers(tmp_path, {"seed": 0}), lambda done, total: resumed.append((done, total)))
+    assert writer.boxes == uninterrupted.boxes
+    assert resumed == steps[-len(resumed) :]
+    assert 0 < len(resumed) < len(steps)
+    np.testing.assert_array_equal(writer.array, uninterrupted.array)
+
+    run(writer, Markers(tmp_path, {"seed": 0}))  # nothing is left: writing again would fail
+    changed = Recorder((8, 35, 27))
+    run(changed, Markers(tmp_path, {"seed": 1}))
+    assert changed.boxes == uninterrupted.boxes
+
+
+def test_choices_made_by_free_memory_hold_for_the_resumed_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssns.prediction.inference.free_memory", lambda device: 2_000_000)
+    writer = Recorder((8, 35, 27), fail_after=1)
+    with pytest.raises(InterruptionError):
+        run(writer, Markers(tmp_path, {}), tile=None, batch=None, block=None)
+    monkeypatch.setattr("ssns.prediction.inference.free_memory", lambda device: 10**9)
+    writer.fail_after = None
+    run(writer, Markers(tmp_path, {}), tile=None, batch=None, block=None)
+    assert len(writer.boxes) > 1
+    assert not np.isnan(writer.array).any()
+
+
+@pytest.mark.parametrize("free", [2_000_000, 10_000_000, 10**9])
+def test_less_memory_makes_smaller_calls_and_the_same_affinities(free, monkeypatch):
+    monkeypatch.setattr("ssns.prediction.inference.free_memory", lambda device: free)
+    network = Padded()
+    expected = whole(network, noise(20, 60, 60), (0, 0, 0), (0, 0, 0))
+    largest = 0
+
+    def watch(module, inputs):
+        nonlocal largest
+        largest = max(largest, inputs[0].numel())
+
+    network.register_forward_pre_hook(watch)
+    got = predict_array(
+        network, noise(20, 60, 60), PredictionSettings(precision="fp32", dtype="float32", halo=(2, 2, 2))
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert largest <= max(4 * 32 * 32, free / 4 / (4 * 8))  # at least raw, 4 features and 3 logits of a voxel live
+
+
+def test_a_volume_is_predicted_into_a_volume(tmp_path):
+    raw = (255 * noise(6, 40, 40)).astype(np.uint8)
+    box = Box((1, 0, 8), (6, 40, 40))
+    setup = PredictionSettings(precision="fp32", tile=(6, 24, 24), halo=(1, 2, 2), batch=2)
+    with create_volume(tmp_path / "a.zarr", (3, *box.shape), "uint8", chunks=(2, 16, 16)) as writer:
+        predict_volume(
+            Padded(pool=2), from_array(raw), writer, setup, normalize=lambda values: values / np.float32(255), box=box
+        )
+    expected = predict_box(
+        Padded(pool=2), from_array(raw), box, setup, normalize=lambda values: values / np.float32(255)
+    )
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.zarr").read(), expected)
+
+
+@pytest.mark.parametrize(
+    ("raw", "changes", "box", "message"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), {}, None, "^raw: wanted a normalised .* got uint8"),
+        (np.zeros((8, 8), np.float32), {}, None, "^raw: wanted .* of shape"),
+        (np.zeros((0, 8, 8), np.float32), {}, None, "^box: wanted voxels"),
+        (noise(3, 8, 8), {}, Box((0, 0, 0), (3, 8, 9)), "^box: wanted voxels inside .*x 0..8.*, got .*x 0..9"),
+        (noise(3, 8, 8), {"tile": (3, 7, 8), "halo": (0, 0, 0)}, None, "^tile: wanted a multiple"),
+        (noise(3, 8, 8), {"device": "cuda:99"}, None, "^device: wanted one of this machine, got 'cuda:99'"),
+        (noise(3, 8, 8), {"device": "gpu"}, None, "^device: wanted one of this machine, got 'gpu'"),
+        (np.full((3, 8, 8), np.nan, np.float32), {}, None, "^network: wanted finite affinities"),
+    ],
+)
+def test_mistakes_are_told(raw, changes, box, message):
+    with pytest.raises(UserError, match=message):
+        predict_array(Padded(pool=2), raw, exact(**changes), box=box)
+
+
+def test_a_wrong_number_of_channels_is_told():
+    with pytest.raises(UserError, match=r"^network: wanted 2 affinity channels .* got 3 of"):
+        predict_array(Padded(), noise(3, 8, 8), EXACT, offsets=NEAREST[:2])
+
+
+def test_the_reference_has_its_own_tile():
+    with pytest.raises(ValidationError, match="tile: the reference has a size of its own"):
+        PredictionSettings(tiling="reference", tile=(18, 160, 160))
+
+
+def test_settings_need_no_torch():
+    code = "import sys; sys.modules['torch'] = None; from ssns.prediction import PredictionSettings as P; P()"
+    subprocess.run([sys.executable, "-c", code], check=True)

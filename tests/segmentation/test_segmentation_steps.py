@@ -1,0 +1,153 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from toy_affinities import blurred_noise, boxes, perfect
+
+from ssns.errors import UserError
+from ssns.metrics import score
+from ssns.segmentation import PRESETS, MeanScore, Method, Multicut, SeededWatershed, Waterz, segment, sweep
+
+WIDTHS = st.lists(st.integers(16, 20), min_size=1, max_size=2)
+METHODS = [
+    *(pytest.param(name, id=name) for name in PRESETS),
+    pytest.param(Waterz(score=MeanScore(), queue=0, minimum_size=5), id="mean"),
+    pytest.param(Multicut(fragments=SeededWatershed()), id="multicut of the paper's fragments"),
+]
+
+
+@hypothesis_settings(deadline=None, max_examples=10)
+@given(st.tuples(st.lists(st.integers(1, 2), min_size=1, max_size=2), WIDTHS, WIDTHS))
+@pytest.mark.parametrize("method", METHODS)
+def test_perfect_affinities_give_the_labels_back(method, cuts):
+    labels = boxes(cuts)
+    scores = score(segment(perfect(labels), method, threads=1), labels)
+    assert (scores.arand, scores.voi_sum) == pytest.approx((0, 0), abs=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ids_are_dense_small_and_0_only_where_masked(method):
+    affinities = blurred_noise((3, 40, 50))
+    mask = np.ones(affinities.shape[1:], dtype=bool)
+    mask[:, :, 20:23] = False
+    segments = segment(affinities, method, mask=mask)
+    assert segments.dtype == np.uint8
+    assert np.array_equal(segments > 0, mask)
+    assert np.array_equal(np.unique(segments), np.arange(segments.max() + 1))
+    assert not set(segments[:, :, :20].ravel()) & set(segments[:, :, 23:].ravel())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(2, 5, 6), (1, 5, 6), (3, 1, 6), (3, 5, 1), (1, 1, 1)], ids=str)
+def test_volumes_without_contrast_have_the_trivial_answer(method, shape):
+    joined = segment(np.full((3, *shape), 255, dtype=np.uint8), method)
+    assert joined.tolist() == np.ones(shape).tolist()
+    if not getattr(method, "minimum_size", 0):
+        apart = segment(np.zeros((3, *shape), dtype=np.float16), method)
+        assert apart.tolist() == np.broadcast_to(np.arange(1, shape[0] + 1)[:, None, None], shape).tolist()
+    nothing = segment(np.zeros((3, *shape), dtype=np.uint8), method, mask=np.zeros(shape, dtype=bool))
+    assert nothing.tolist() == np.zeros(shape).tolist()
+
+
+def test_more_than_255_segments_take_a_larger_type():
+    labels = np.zeros((300, 5, 5), dtype=int) + np.arange(1, 301)[:, None, None]
+    segments = segment(perfect(labels), "paper-waterz")
+    assert (segments.dtype, segments.max()) == (np.uint16, 300)
+
+
+def test_channels_of_other_offsets_are_not_used():
+    affinities = blurred_noise((3, 30, 30))
+    offsets = [(0, 0, -1), (-1, 0, 0), (0, -9, 0), (0, -1, 0)]
+    shuffled = np.stack([affinities[2], affinities[0], affinities[0] * 0, affinities[1]])
+    assert np.array_equal(segment(shuffled, "paper-waterz", offsets=offsets), segment(affinities, "paper-waterz"))
+
+
+@pytest.mark.parametrize("name", ["paper-waterz", "paper-multicut"])
+def test_minimum_size_leaves_no_small_segment(name):
+    affinities = blurred_noise((3, 60, 60), seed=3)
+    strict = {"threshold": 0.1} if name == "paper-waterz" else {"beta": 0.9}
+    method = PRESETS[name].model_copy(update=strict)
+    with_small = segment(affinities, method)
+    without = segment(affinities, method.model_copy(update={"minimum_size": 150}))
+    assert np.bincount(with_small.ravel())[1:].min() < 150 <= np.bincount(without.ravel())[1:].min()
+    assert (without > 0).all()
+
+
+def test_presets_are_the_papers_and_the_default_is_one_of_them():
+    assert PRESETS["paper-waterz"].model_dump() == {
+        "type": "waterz",
+        "fragments": {
+            "type": "seeded_watershed",
+            "seeds": {"type": "maxima_distance", "boundary": 0.5},
+            "mask_fragments": None,
+        },
+        "score": {"type": "quantile", "quantile": 50, "start": "maximum"},
+        "queue": 256,
+        "threshold": 0.5,
+        "minimum_size": 0,
+    }
+    assert PRESETS["paper-multicut"].model_dump() == {
+        "type": "multicut",
+        "fragments": {
+            "type": "distance_transform_watershed",
+            "boundary": 0.25,
+            "sigma_seeds": 2,
+            "sigma_weights": 2,
+            "alpha": 0.9,
+            "minimum_size": 100,
+        },
+        "solver": {"type": "kernighan_lin", "iterations": 100},
+        "beta": 0.5,
+        "minimum_size": 0,
+    }
+    affinities = blurred_noise((2, 30, 30))
+    assert np.array_equal(segment(affinities), segment(affinities, PRESETS["default"]))
+
+
+@pytest.mark.parametrize("method", PRESETS.values(), ids=PRESETS)
+def test_methods_survive_being_written_and_read(method):
+    assert TypeAdapter(Method).validate_python(method.model_dump()) == method
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (
+            "paper-watrz",
+            r"method: wanted one of .*paper-multicut, got 'paper-watrz': did you mean 'paper-waterz'",
+        ),
+        (7, "method: wanted a component .* got int"),
+    ],
+)
+def test_unknown_methods_are_told(method, message):
+    with pytest.raises(UserError, match=message):
+        segment(np.ones((3, 1, 2, 2), dtype=np.float32), method)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("paper-waterz", [0.5, 1.5], "values: wanted a threshold for waterz, got 1.5: .* less than or equal to 1"),
+        ("paper-multicut", [0], "values: wanted a beta for multicut, got 0: .* greater than 0"),
+        ("paper-waterz", [], "values: wanted at least one threshold, got none"),
+    ],
+)
+def test_impossible_sweeps_are_told_before_any_work(name, values, message):
+    with pytest.raises(UserError, match=message):
+        sweep(np.ones((3, 1, 2, 2), dtype=np.float32), name, values)
+
+
+def test_segmenting_and_scoring_work_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import numpy as np, ssns.metrics as m, ssns.segmentation as s\n"
+        "a = np.ones((3, 1, 4, 4), dtype=np.float32)\n"
+        "r = s.segment(a, 'paper-waterz')\n"
+        "assert m.score(r, np.ones_like(r)).voi_sum == 0"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
