@@ -2,7 +2,8 @@
 
 Each is called with ``logits``, ``target`` and ``mask`` of shape (b, c, z, y, x): logits before the sigmoid, targets in
 [0, 1], and a mask (bool, or weights of at least 0) of what counts. Each returns a ``Ratio``, so that processes which
-hold parts of one batch can sum numerators and denominators before they divide.
+hold parts of one batch can sum numerators and denominators before they divide (Dice then counts its ``smooth`` once
+for each part).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ssns.errors import UserError
 from ssns.networks.residual_unet import ResidualUNet, _pixel_shuffle, _pixel_unshuffle
@@ -26,7 +27,61 @@ def small(**arguments):
     return ResidualUNet(filters=(4, 8, 8), **arguments)
 
 
+def by_the_table(state, raw, depth, merge, upsampling):
+    """Logits by the published table of operations, from a state dict, in evaluation mode."""
+
+    def conv(x, name):
+        kernel = state[f"{name}.weight"].shape[2:]
+        return F.conv3d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), padding=tuple(n // 2 for n in kernel))
+
+    def norm(x, name):
+        parts = (state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(x, *parts, eps=1e-5)
+
+    def residual(x, name):
+        r = F.elu(norm(conv(x, f"{name}.block1.0"), f"{name}.block1.1"))
+        x = conv(F.elu(norm(conv(r, f"{name}.block2.0"), f"{name}.block2.1")), f"{name}.block2.3")
+        return F.elu(norm(x + r, f"{name}.block3"))
+
+    def up(x, name):
+        if upsampling == "transpose":
+            weight, bias = state[f"{name}.0.weight"], state[f"{name}.0.bias"]
+            x = F.conv_transpose3d(x, weight, bias, stride=(1, 2, 2), groups=len(weight))
+        elif upsampling == "bilinear":
+            sections = [
+                F.interpolate(x[:, :, z], scale_factor=2, mode="bilinear", align_corners=True) for z in range(2)
+            ]
+            x = torch.stack(sections, 2)
+        else:
+            x = x.repeat_interleave(2, 3).repeat_interleave(2, 4)
+        return conv(x, f"{name}.1")
+
+    x = F.elu(conv(raw, "embed_in.0"))
+    skips = []
+    for level in range(depth):
+        skips.append(residual(x, f"conv{level}"))
+        x = F.max_pool3d(skips[-1], (1, 2, 2))
+    x = residual(x, "center")
+    for step in range(depth):
+        x, skip = up(x, f"up{step}"), skips[-1 - step]
+        x = {"cat": torch.cat([x, skip], 1), "add": x + skip, "none": x}[merge]
+        x = residual(F.elu(norm(x, f"cat{step}.0")), f"conv{depth + step}")
+    return conv(F.elu(conv(x, "embed_out.0")), "out_put.0")
+
+
 class TestThePaper:
+    @pytest.mark.parametrize("merge", ["cat", "add", "none"])
+    @pytest.mark.parametrize("upsampling", ["transpose", "bilinear", "nearest"])
+    def test_it_does_what_the_table_says(self, merge, upsampling):
+        network = small(merge=merge, upsampling=upsampling).double()
+        state = network.state_dict()
+        for name, tensor in state.items():  # so that no norm and no bias is trivial
+            if tensor.ndim == 1:
+                tensor.copy_(torch.rand(tensor.shape) + 0.5 * name.endswith("var"))
+        raw = torch.rand(2, 1, 2, 8, 12, dtype=torch.float64)
+        with torch.no_grad():
+            torch.testing.assert_close(network.eval()(raw), by_the_table(state, raw, 2, merge, upsampling))
+
     @pytest.mark.parametrize(
         ("arguments", "count"),
         [

@@ -159,6 +159,35 @@ class _ResidualBlock(nn.Module):
         return cast(Tensor, self.last(self.block3(x + self.block2(x))))
 
 
+class _TransposedUpsampling(nn.Sequential):
+    """Depth-wise transposed convolution of kernel and stride (1, 2, 2), then a 1 x 1 x 1 convolution.
+
+    Both at once: the windows do not overlap, so the two are one 1 x 1 x 1 convolution at the lower resolution into the
+    four places of each window. The library's own backward pass of the first takes a fifth of a training step on a CPU.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            nn.ConvTranspose3d(inputs, inputs, (1, 2, 2), (1, 2, 2), groups=inputs), nn.Conv3d(inputs, outputs, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread, point = cast(nn.ConvTranspose3d, self[0]), cast(nn.Conv3d, self[1])
+        mixing = point.weight[:, :, 0, 0, 0]  # (outputs, inputs)
+        places = spread.weight[:, 0, 0].permute(1, 2, 0)  # (2, 2, inputs)
+        weight = (places[:, :, None] * mixing).flatten(0, 2)[:, :, None, None, None]
+        bias = ((mixing * cast(Tensor, spread.bias)).sum(1) + cast(Tensor, point.bias)).repeat(4)
+        return _pixel_shuffle_last(functional.conv3d(x, weight, bias))
+
+
+def _pixel_shuffle_last(x: Tensor) -> Tensor:
+    """(b, 4 * c, z, y, x) with the places (y, x) before the channels -> (b, c, z, 2 * y, 2 * x), channels last."""
+    b, channels, z, height, width = x.shape
+    x = x.permute(0, 2, 3, 4, 1).reshape(b, z, height, width, 2, 2, channels // 4)
+    x = x.permute(0, 1, 2, 4, 3, 5, 6).reshape(b, z, 2 * height, 2 * width, channels // 4)
+    return x.permute(0, 4, 1, 2, 3)
+
+
 class _Resize(nn.Module):
     """In-plane resizing by two; bilinear keeps the corners, as the paper's code does."""
 
@@ -173,10 +202,9 @@ class _Resize(nn.Module):
 
 
 def _upsampling(mode: Upsampling, inputs: int, outputs: int) -> nn.Sequential:
-    point = nn.Conv3d(inputs, outputs, 1)
     if mode == "transpose":
-        return nn.Sequential(nn.ConvTranspose3d(inputs, inputs, (1, 2, 2), (1, 2, 2), groups=inputs), point)
-    return nn.Sequential(_Resize(mode), point)
+        return _TransposedUpsampling(inputs, outputs)
+    return nn.Sequential(_Resize(mode), nn.Conv3d(inputs, outputs, 1))
 
 
 def _leaky_slope(activation: str) -> float:

@@ -30,7 +30,8 @@ class Supervised:
         loss: Of logits, targets and mask.
         augmentation: Applied to each patch with its labels.
         border: How labels are cleared at boundaries before affinities are made.
-        seed: Of the draws of the augmentation, with the number of the batch.
+        seed: Of the draws of the augmentation, with the rank and the number of the batch.
+        rank: Of this process.
         device: Where the network is.
         picture: Makes the preview.
     """
@@ -45,6 +46,7 @@ class Supervised:
         augmentation: Engine,
         border: BorderStyle,
         seed: int,
+        rank: int = 0,
         device: torch.device,
         picture: Picture | None = None,
     ) -> None:
@@ -55,6 +57,7 @@ class Supervised:
         self.augmentation = augmentation
         self.border: BorderStyle = border
         self.seed = seed
+        self.rank = rank
         self.device = device
         self.picture = picture
         self._shown: tuple[Tensor, ...] | None = None
@@ -73,7 +76,8 @@ class Supervised:
 
     def augmented(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Raw (b, 1, z, y, x), labels and validity (b, z, y, x) on the device, each patch perturbed."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        state = np.random.SeedSequence((self.seed, self.rank, number)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0] >> 1))
         patches = [
             self.augmentation.apply(Patch(*(torch.from_numpy(part).to(self.device) for part in parts)), generator)
             for parts in zip(batch.raw[:, 0], batch.labels, batch.valid, strict=True)

@@ -165,7 +165,10 @@ def _stack_of(file: Path, tif: tifffile.TiffFile) -> LazyArray:
 
 def _stack_shape(file: Path, series: Any) -> tuple[int, ...]:
     """(z, y, x), or (z, y, x, samples); one axis of any meaning before y and x is the sections."""
-    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    if hasattr(series, "get_axes"):  # until tifffile 2026.3, which drops axes of one section unless it is told not to
+        axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    else:
+        axes, shape = series.axes, series.shape
     samples: tuple[int, ...] = ()
     if axes.endswith("S"):
         samples = shape[-1:] if shape[-1] > 1 else ()

@@ -1,0 +1,378 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from toy_training import CHECKPOINT, LABELS, NETWORK, PATCH, RAW, fitness, settings, supervised, volume
+
+from ssns.checkpoint import load_checkpoint
+from ssns.errors import UserError
+from ssns.networks import ResidualUNetSettings
+from ssns.perturb import Sequence
+from ssns.sampling import Batch, LabelledPatches
+from ssns.training.loop import TrainingInterrupted, make_fabric, train
+from ssns.training.settings import Adam, Constant
+
+NO_AUGMENTATION = Sequence(steps=())
+
+
+def run(folder, *, network_seed=0, validate=fitness, objective=None, on_start=None, **changes):
+    objective = objective or supervised(network_seed)
+    return train(objective, CHECKPOINT, settings(**changes), folder, validate=validate, on_start=on_start)
+
+
+def equal(a, b):
+    """Whether two trees of tensors and numbers are equal, to the bit."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def outcome(folder):
+    """All that a run leaves behind but for its times: two checkpoints and the history."""
+    result = {}
+    for name in ("last", "best"):
+        saved = load_checkpoint(folder / f"{name}.pt")
+        progress = {key: value for key, value in saved.state["progress"].items() if "seconds" not in key}
+        progress["history"] = [{k: v for k, v in row.items() if k != "seconds"} for row in progress["history"]]
+        result[name] = (saved.step, saved.scores, saved.weights, saved.state["optimizer"], progress)
+    return result
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The folder of a run from beginning to end."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run(folder)
+    return folder
+
+
+class TestResumedEqualsUninterrupted:
+    def test_a_repeated_run_is_the_same(self, uninterrupted, tmp_path):
+        run(tmp_path)
+        assert equal(outcome(tmp_path), outcome(uninterrupted))
+
+    def test_another_start_is_not(self, uninterrupted, tmp_path):
+        run(tmp_path, network_seed=1)
+        assert not equal(outcome(tmp_path)["last"][2], outcome(uninterrupted)["last"][2])
+
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+    def test_after_a_signal(self, uninterrupted, tmp_path, name):
+        before = [signal.getsignal(getattr(signal, other)) for other in ("SIGTERM", "SIGUSR1", "SIGINT")]
+        objective = supervised()
+
+        def signalled(step):
+            if step == 4:
+                os.kill(os.getpid(), getattr(signal, name))
+
+        objective.after_update = signalled
+        with pytest.raises(TrainingInterrupted, match=r"stopped at step 5 of 8, saved in .*last\.pt"):
+            run(tmp_path, objective=objective)
+        assert [signal.getsignal(getattr(signal, other)) for other in ("SIGTERM", "SIGUSR1", "SIGINT")] == before
+        assert load_checkpoint(tmp_path / "last.pt").step == 5
+        told = []
+        run(tmp_path, network_seed=1, on_start=told.append)
+        assert told[0].startswith("going on from step 5 of 8 on cpu")
+        assert equal(outcome(tmp_path), outcome(uninterrupted))
+
+    def test_after_a_failure(self, uninterrupted, tmp_path):
+        def failing(network, step):
+            raise OSError("the volume is gone")
+
+        with pytest.raises(OSError, match="is gone"):
+            run(tmp_path, validate=failing)
+        assert load_checkpoint(tmp_path / "last.pt").step == 3
+        run(tmp_path, network_seed=1)
+        assert equal(outcome(tmp_path), outcome(uninterrupted))
+
+    def test_after_being_killed(self, tmp_path):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        killed = subprocess.run(
+            [sys.executable, Path(__file__).with_name("toy_training.py"), tmp_path / "killed"],
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        assert load_checkpoint(tmp_path / "killed" / "last.pt").step == 4
+        run(tmp_path / "killed", network_seed=1, validate_every=2)
+        run(tmp_path / "whole", validate_every=2)
+        assert equal(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
+
+    def test_a_finished_run_is_not_trained_again(self, uninterrupted):
+        before = outcome(uninterrupted)
+        objective = supervised()
+        objective.loss = None
+        best = run(uninterrupted, objective=objective)
+        assert equal(outcome(uninterrupted), before)
+        assert best.step == before["best"][0]
+
+
+class TestCheckpoints:
+    def test_last_and_best_hold_everything(self, uninterrupted):
+        last = load_checkpoint(uninterrupted / "last.pt")
+        assert last.step == 8
+        assert last.scores == fitness(last.build(), 8)
+        for saved in (last, load_checkpoint(uninterrupted / "best.pt")):
+            assert (saved.network, saved.offsets, saved.ranges) == (NETWORK, CHECKPOINT.offsets, CHECKPOINT.ranges)
+            assert set(saved.weights) == set(NETWORK.build(3).state_dict())
+            assert set(saved.state) == {"optimizer", "precision", "progress"}
+
+    def test_the_best_has_the_lowest_voi(self, tmp_path):
+        scores = {2: 3.0, 4: 1.0, 6: 2.0, 8: 1.0}
+        weights = {}
+
+        def validate(network, step):
+            assert not network.training
+            weights[step] = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            return {"voi_sum": np.float64(scores[step]), "arand": np.float32(-step)}
+
+        best = run(tmp_path, validate=validate, validate_every=2)
+        assert (best.step, best.scores) == (4, {"voi_sum": 1.0, "arand": -4.0})
+        assert equal(best.weights, weights[4])
+        assert load_checkpoint(tmp_path / "last.pt").scores["voi_sum"] == 1.0
+
+    def test_a_resumed_run_remembers_the_best(self, tmp_path):
+        def validate(network, step):
+            if step == 6:
+                raise KeyboardInterrupt
+            return {"voi_sum": 3.0 - step / 2}
+
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, validate=validate, validate_every=2, save_every=100)
+        best = run(tmp_path, validate=lambda network, step: {"voi_sum": 2.0}, save_every=100)
+        assert (best.step, best.scores) == (4, {"voi_sum": 1.0})
+
+    def test_without_validation_the_last_is_the_best(self, tmp_path):
+        best = run(tmp_path, validate=None)
+        assert best.step == 8
+        assert equal(best.weights, load_checkpoint(tmp_path / "last.pt").weights)
+
+    def test_the_network_learns(self, tmp_path):
+        batch = LabelledPatches([volume()], PATCH, 2, seed=0)(0)
+        objective = supervised(sampler=lambda number: batch, augmentation=NO_AUGMENTATION)
+        run(tmp_path, objective=objective, validate=None, steps=60, optimizer=Adam(lr=0.02), log_every=1)
+        losses = [row["loss/labelled"] for row in json.loads((tmp_path / "history.json").read_text())]
+        assert len(losses) == 60
+        assert np.mean(losses[-5:]) < 0.4 * np.mean(losses[:5])
+
+
+class TestWhatIsLogged:
+    def test_history(self, uninterrupted):
+        history = json.loads((uninterrupted / "history.json").read_text())
+        assert [row["step"] for row in history if "loss/labelled" in row] == [2, 4, 6, 8]
+        assert [row["step"] for row in history if "validation/voi_sum" in row] == [4, 8]
+        rates = [row["lr"] for row in history if "lr" in row]
+        schedule = settings().schedule
+        assert rates == [1e-2 * schedule.factor(step - 1, 8) for step in (2, 4, 6, 8)]
+        seconds = [row["seconds"] for row in history]
+        assert seconds == sorted(seconds)
+
+    def test_curves_and_pictures(self, tmp_path):
+        shown = []
+
+        def picture(raw, target, prediction, mask):
+            shown.append(raw.shape)
+            return np.full((8, 12, 3), 255, np.uint8)
+
+        run(tmp_path, objective=supervised(picture=picture))
+        assert shown == [PATCH, PATCH]
+        events = EventAccumulator(str(tmp_path / "curves")).Reload()
+        assert set(events.Tags()["scalars"]) == {"loss/labelled", "lr", "validation/voi_sum"}
+        history = json.loads((tmp_path / "history.json").read_text())
+        losses = {row["step"]: row["loss/labelled"] for row in history if "loss/labelled" in row}
+        assert {point.step: point.value for point in events.Scalars("loss/labelled")} == pytest.approx(losses)
+        assert [(image.step, image.height, image.width) for image in events.Images("preview")] == [
+            (4, 8, 12),
+            (8, 8, 12),
+        ]
+
+    def test_the_start_is_told(self, tmp_path):
+        told = []
+        run(tmp_path, on_start=told.append, steps=1)
+        parameters = sum(parameter.numel() for parameter in NETWORK.build(3).parameters())
+        assert told == [f"training from step 0 of 1 on cpu (32-true), {parameters:,} parameters"]
+
+
+class TestFailures:
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_a_loss_that_is_not_finite_names_the_batch(self, tmp_path, accumulate):
+        plain = LabelledPatches([volume()], PATCH, 2, seed=0)
+        objective = supervised(sampler=plain, augmentation=NO_AUGMENTATION)
+
+        def poisoned(number):
+            batch = plain(number)
+            if number == 5 * accumulate:
+                batch.raw[1, 0, 0, 3, 3] = np.nan
+            return batch
+
+        objective.sampler = poisoned
+        place = plain(5 * accumulate).places[1]
+        with pytest.raises(UserError, match="not finite at step 5") as error:
+            run(tmp_path, objective=objective, accumulate=accumulate)
+        assert place in str(error.value)
+        assert "labelled = nan" in str(error.value)
+        last = load_checkpoint(tmp_path / "last.pt")
+        assert last.step == 4
+        assert all(tensor.isfinite().all() for tensor in last.weights.values())
+
+    def test_a_volume_that_cannot_be_read_is_told_as_it_is(self, tmp_path):
+        def sampler(number):
+            if number == 3:
+                raise UserError("raw.tif: truncated")
+            return LabelledPatches([volume()], PATCH, 2, seed=0)(number)
+
+        with pytest.raises(UserError, match=r"^raw\.tif: truncated$"):
+            run(tmp_path, objective=supervised(sampler=sampler))
+
+    def test_fp16_needs_a_gpu(self):
+        with pytest.raises(UserError, match="fp16 needs a GPU"):
+            make_fabric(settings(precision="fp16"))
+
+    def test_bf16_is_refused_where_its_gradients_are_wrong(self, monkeypatch):
+        monkeypatch.setattr("ssns.training.loop._multiplies_bf16", lambda device: True)
+        for depth, name in ((2, "32-true"), (3, "bf16-mixed")):
+            fabric = make_fabric(settings(precision="auto", patch=(depth, 8, 8)))
+            assert fabric._precision.precision == name
+        with pytest.raises(UserError, match=r"wrong gradients for patches of 2 sections.*\[2, 8, 8\]: take fp32"):
+            make_fabric(settings(precision="bf16", patch=(2, 8, 8)))
+
+
+class TestSteps:
+    def test_accumulated_batches_equal_one_larger_batch(self, tmp_path):
+        small = LabelledPatches([volume(RAW, LABELS)], PATCH, 2, seed=0)
+
+        def large(number):
+            halves = [small(2 * number), small(2 * number + 1)]
+            parts = {
+                field.name: np.concatenate([getattr(half, field.name) for half in halves])
+                for field in dataclasses.fields(Batch)
+                if field.name != "places"
+            }
+            return Batch(**parts, places=halves[0].places + halves[1].places)
+
+        # Groups, not batches, are normalised; eps keeps Adam from blowing up differences of rounding.
+        network = ResidualUNetSettings(filters=(4, 8), normalization="group")
+        steps = {"steps": 3, "optimizer": Adam(lr=0.01, eps=0.1), "schedule": Constant(), "validate": None}
+        for name, sampler, batch in (("accumulated", small, {"accumulate": 2}), ("large", large, {})):
+            objective = supervised(network=network, sampler=sampler, augmentation=NO_AUGMENTATION)
+            run(tmp_path / name, objective=objective, **steps, **batch)
+        accumulated, whole = (load_checkpoint(tmp_path / name / "last.pt").weights for name in ("accumulated", "large"))
+        start = supervised(network=network).network.state_dict()
+        for name, weight in whole.items():
+            torch.testing.assert_close(accumulated[name], weight, rtol=1e-5, atol=1e-6)
+        assert max((weight - start[name]).abs().max() for name, weight in whole.items()) > 1e-3
+
+    def test_gradients_are_clipped(self, tmp_path):
+        norms = {}
+        for clip in (None, 1e-3):
+            objective = supervised()
+            found = norms.setdefault(clip, [])
+
+            def measure(step, objective=objective, found=found):
+                gradients = [parameter.grad for parameter in objective.network.parameters()]
+                found.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))))
+
+            objective.after_update = measure
+            run(tmp_path / str(clip), objective=objective, validate=None, steps=2, clip=clip)
+        assert min(norms[None]) > 1e-2
+        assert norms[1e-3] == pytest.approx([1e-3] * 2, rel=1e-3)
+
+    @pytest.mark.parametrize(("precision", "name"), [("bf16", "bf16-mixed"), ("fp32", "32-true")])
+    def test_precisions(self, tmp_path, precision, name):
+        told, seen = [], []
+        objective = supervised()
+        objective.network.out_put.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+        run(tmp_path, objective=objective, validate=None, precision=precision, on_start=told.append)
+        assert f"({name})" in told[0]
+        assert set(seen) == {torch.bfloat16 if precision == "bf16" else torch.float32}
+        last = load_checkpoint(tmp_path / "last.pt")
+        assert {tensor.dtype for key, tensor in last.weights.items() if "tracked" not in key} == {torch.float32}
+        history = json.loads((tmp_path / "history.json").read_text())
+        assert all(np.isfinite(row["loss/labelled"]) for row in history)
+
+    def test_bf16_resumes_to_the_bit_too(self, tmp_path):
+        def failing(network, step):
+            raise OSError("gone")
+
+        run(tmp_path / "whole", precision="bf16")
+        with pytest.raises(OSError, match="gone"):
+            run(tmp_path / "resumed", precision="bf16", validate=failing)
+        run(tmp_path / "resumed", precision="bf16", network_seed=1)
+        assert equal(outcome(tmp_path / "resumed"), outcome(tmp_path / "whole"))
+
+    def test_batches_are_drawn_once_and_in_order(self, tmp_path):
+        plain, numbers = LabelledPatches([volume()], PATCH, 2, seed=0), []
+        objective = supervised(sampler=plain)
+        lost = objective.loss
+
+        def loss(batch, step):
+            numbers.append((batch[1], step))
+            return lost(batch, step)
+
+        objective.loss = loss
+        run(tmp_path, objective=objective, validate=None, steps=3, accumulate=2)
+        assert numbers == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)]
+
+
+class Clockwork:
+    """An objective of one number whose steps take one second on its own clock."""
+
+    def __init__(self):
+        self.network = nn.Linear(1, 1)
+        self.now = 0.0
+
+    def draw(self, micro_step):
+        return torch.ones(1, 1)
+
+    def loss(self, batch, step):
+        self.now += 1
+        return {"square": self.network(batch).square().sum()}
+
+    def after_update(self, step):
+        """Nothing to move."""
+
+    def describe(self, batch):
+        return "one"
+
+    def preview(self):
+        return None
+
+
+class TestValidationShare:
+    def run(self, folder, monkeypatch, cost, **changes):
+        objective, steps = Clockwork(), []
+        monkeypatch.setattr("ssns.training.loop.time", SimpleNamespace(monotonic=lambda: objective.now))
+
+        def validate(network, step):
+            objective.now += cost
+            steps.append((step, objective.now))
+            return {"voi_sum": 1.0}
+
+        run(folder, objective=objective, validate=validate, steps=200, validate_every=10, save_every=1000, **changes)
+        return steps
+
+    def test_slow_validations_are_fewer(self, tmp_path, monkeypatch):
+        # The first is done to learn its price; each further one when all of them make up a tenth of the time.
+        steps = self.run(tmp_path, monkeypatch, 5.0, validation_share=0.1)
+        assert [step for step, _ in steps] == [10, 90, 140, 180, 200]
+        for count, (_, now) in enumerate(steps[1:-1], start=2):
+            assert 5 * count <= 0.1 * now
+
+    def test_fast_ones_come_at_every_turn(self, tmp_path, monkeypatch):
+        steps = self.run(tmp_path, monkeypatch, 0.5, validation_share=0.1)
+        assert [step for step, _ in steps] == list(range(10, 201, 10))
