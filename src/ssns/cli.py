@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import sys
 import tomllib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ssns.experiment import Experiment
 
 app = typer.Typer(
     name="ssns",
@@ -21,6 +27,9 @@ app = typer.Typer(
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 EPILOG = "Any setting may follow as `--a.b.c VALUE` (see `ssns settings`), e.g. `--training.steps 500`."
 
+TRAINING_ONLY = {"torch", "lightning_fabric", "tensorboard"}
+"""Modules that the plain package comes without."""
+
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment file (TOML).")]
 Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs, not only their size and time.")]
 Checkpoint = Annotated[
@@ -30,13 +39,9 @@ Checkpoint = Annotated[
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
-    global _debug  # noqa: PLW0603  one process, one command line
-    _debug = debug
-
-
-_debug = False
+    del debug  # `main` has looked for it, behind the verb too
 
 
 @app.command()
@@ -70,7 +75,8 @@ def train(context: typer.Context, experiment: ExperimentFile, verify: Verify = F
     """Train on the labelled sections; goes on where an interrupted training stopped."""
     from ssns.commands.train import train_experiment
 
-    train_experiment(_load(experiment, context), verify=verify)
+    with _opened(experiment, context) as opened:
+        train_experiment(opened, verify=verify)
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
@@ -80,23 +86,26 @@ def predict(
     """Predict the affinities of the validation, test and target regions."""
     from ssns.commands.predict import predict_experiment
 
-    predict_experiment(_load(experiment, context), checkpoint=checkpoint, verify=verify)
+    with _opened(experiment, context) as opened:
+        predict_experiment(opened, checkpoint=checkpoint, verify=verify)
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
-def segment(context: typer.Context, experiment: ExperimentFile) -> None:
+def segment(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
     """Turn affinities into segments, with the threshold that is best on the validation regions."""
     from ssns.commands.segment import segment_experiment
 
-    segment_experiment(_load(experiment, context))
+    with _opened(experiment, context) as opened:
+        segment_experiment(opened, verify=verify)
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
-def evaluate(context: typer.Context, experiment: ExperimentFile) -> None:
+def evaluate(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
     """Score segmentations against labels; write scores, pictures and a report."""
     from ssns.commands.evaluate import evaluate_experiment
 
-    evaluate_experiment(_load(experiment, context))
+    with _opened(experiment, context) as opened:
+        evaluate_experiment(opened, verify=verify)
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
@@ -106,7 +115,8 @@ def run(
     """Train, predict, segment and evaluate, skipping what is done and still valid."""
     from ssns.commands.run import run_experiment
 
-    run_experiment(_load(experiment, context), checkpoint=checkpoint, verify=verify)
+    with _opened(experiment, context) as opened:
+        run_experiment(opened, checkpoint=checkpoint, verify=verify)
 
 
 @app.command()
@@ -130,27 +140,44 @@ def settings(
     print_settings(section)
 
 
-def _load(path: Path, context: typer.Context) -> Any:
+@contextmanager
+def _opened(first: Path, context: typer.Context) -> Iterator[Experiment]:
+    """The experiment of a command line, its run folder locked."""
+    from ssns.commands.run_folder import RunFolder
+    from ssns.errors import UserError
     from ssns.experiment import load_experiment
 
-    return load_experiment(path, parse_changes(context.args))
+    path, changes = split_arguments([str(first), *context.args])
+    experiment = load_experiment(path, changes)
+    try:
+        with RunFolder.of(experiment).locked():
+            yield experiment
+    except KeyboardInterrupt as stop:
+        raise UserError("interrupted: the same command goes on from what is done") from stop
 
 
-def parse_changes(arguments: list[str]) -> dict[str, Any]:
-    """Settings given as ``--a.b.c VALUE`` or ``--a.b.c=VALUE``; values are TOML, bare words are text."""
+def split_arguments(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+    """The experiment file, and settings given as ``--a.b.c VALUE`` or ``--a.b.c=VALUE`` before or after it.
+
+    Values are TOML, bare words are text.
+    """
+    files: list[str] = []
     changes: dict[str, Any] = {}
     waiting = list(arguments)
     while waiting:
-        name = waiting.pop(0)
-        if not name.startswith("--"):
-            raise typer.BadParameter(f"wanted a setting as --a.b.c VALUE, got {name!r}")
-        name, equals, value = name[2:].partition("=")
+        argument = waiting.pop(0)
+        if not argument.startswith("--"):
+            files.append(argument)
+            continue
+        name, equals, value = argument[2:].partition("=")
         if not equals:
             if not waiting:
                 raise typer.BadParameter(f"--{name} needs a value")
             value = waiting.pop(0)
         changes[name] = _toml_value(value)
-    return changes
+    if len(files) != 1:
+        raise typer.BadParameter(f"wanted one experiment file and settings as --a.b.c VALUE, got {files or 'no file'}")
+    return files[0], changes
 
 
 def _toml_value(text: str) -> Any:
@@ -160,17 +187,31 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def main() -> None:
-    """Run the command line: exit code 0 done, 1 error, 2 usage, 3 finished with blocks missing."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: exit code 0 done, 1 error, 2 usage, 3 finished with blocks missing.
+
+    Args:
+        arguments: Without the name of the program; by default those of this process.
+    """
     from ssns.errors import UserError
 
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app()
-    except UserError as error:
-        if _debug:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app([argument for argument in given if argument != "--debug"])
+    except (UserError, OSError, ModuleNotFoundError) as error:
+        message = str(error)
+        if isinstance(error, ModuleNotFoundError):
+            message = f"{error.name} is not installed, which training and prediction need: pip install 'ssns[train]'"
+        if "--debug" in given or (isinstance(error, ModuleNotFoundError) and error.name not in TRAINING_ONLY):
             raise
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(error.exit_code)
+        typer.secho(f"error: {message}", fg="red", err=True)
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+def _show_warning(message: Warning | str, *_where: Any, **_line: Any) -> None:
+    typer.secho(f"warning: {message}", fg="yellow", err=True)
 
 
 if __name__ == "__main__":

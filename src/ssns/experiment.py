@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -23,7 +23,7 @@ from ssns.perturb import Engine, default_augmentation
 from ssns.prediction import PredictionSettings
 from ssns.segmentation import Method, Waterz
 from ssns.settings import Component
-from ssns.space import Box, Triple, triple
+from ssns.space import Box, triple
 from ssns.training import TrainingSettings
 from ssns.volume.normalization import Normalization, PercentileNormalization
 
@@ -58,11 +58,11 @@ class Region(Component):
                 raise ValueError(f"{axis}: wanted [first, one past the last] with 0 <= first < last, got {list(span)}")
         return self
 
-    def boxes(self, bounds: Box) -> tuple[Box, ...]:
+    def boxes(self, bounds: Box, name: str = "region") -> tuple[Box, ...]:
         """The boxes of this region in a volume of ``bounds``; neighbouring sections are one box.
 
         Raises:
-            UserError: The region reaches outside the volume.
+            UserError: The region, ``name``, reaches outside the volume.
         """
         spans = [self.z] if self.sections is None else list(_runs(self.sections))
         found = []
@@ -73,7 +73,7 @@ class Region(Component):
             ]
             box = Box(triple(first for first, _ in ranges), triple(end for _, end in ranges))
             if not bounds.contains(box):
-                raise UserError(f"region: {box} reaches outside the volume, which has {bounds}")
+                raise UserError(f"{name}: {box} reaches outside raw, which has {bounds}: make the region smaller")
             found.append(box)
         return tuple(found)
 
@@ -113,7 +113,9 @@ class VolumeSettings(Component):
     unlabelled: Regions = Field((), description="Where raw is learned from without labels.")
     validation: Regions = Field((), description="Where checkpoints and thresholds are chosen.")
     test: Regions = Field((), description="Where the result is scored, and nothing is chosen.")
-    target: Regions = Field((), description="What to segment; empty: the test regions, else the whole volume.")
+    target: Regions = Field(
+        (), description="What else to segment; where no volume has a test or target region: the whole of each."
+    )
 
     @field_validator("labelled", "unlabelled", "validation", "test", "target", mode="before")
     @classmethod
@@ -131,13 +133,17 @@ class SegmentationSettings(Component):
     )
 
 
+VolumeName = Annotated[str, Field(pattern=r"^[\w-]+$")]
+"""Letters, digits, - and _: it is part of names of folders and of settings."""
+
+
 class Experiment(Component):
     """One experiment: what is learned from, how, and what is made of it."""
 
-    name: str = Field("experiment", pattern=r"^[\w.-]+$", description="Names the run folder.")
+    name: str = Field("experiment", pattern=r"^\w[\w.-]*$", description="Names the run folder.")
     seed: int = Field(0, ge=0, description="Of every draw.")
     runs: str = Field("runs", description="Folder of the run folders; beside this file if relative.")
-    volumes: dict[str, VolumeSettings] = Field(min_length=1, description="The volumes, by name.")
+    volumes: dict[VolumeName, VolumeSettings] = Field(min_length=1, description="The volumes, by name.")
     normalization: Normalization = Field(PercentileNormalization(), description="How raw becomes 0 to 1.")
     offsets: tuple[tuple[int, int, int], ...] = Field(
         NEAREST, min_length=1, description="Displacement z, y, x of each affinity channel, in voxels."
@@ -153,23 +159,12 @@ class Experiment(Component):
     segmentation: SegmentationSettings = Field(SegmentationSettings(), description="From affinities to segments.")
     scoring: ScoringSettings = Field(ScoringSettings(), description="How segmentations are judged.")
 
-    def targets(self) -> dict[str, tuple[Role, Regions]]:
-        """What is segmented, by volume: its target, else its test regions; the whole of each if there is neither."""
-        given = any(volume.target or volume.test for volume in self.volumes.values())
-        found: dict[str, tuple[Role, Regions]] = {}
-        for name, volume in self.volumes.items():
-            if volume.target or not given:
-                found[name] = "target", volume.target or (Region(),)
-            elif volume.test:
-                found[name] = "test", volume.test
-        return found
-
 
 def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:
     """Read an experiment file.
 
     Args:
-        path: The TOML file. Relative paths in it are relative to its folder.
+        path: The TOML file. Relative paths in it, and in ``changes``, are relative to its folder.
         changes: Settings that replace those of the file, by dotted name: ``{"training.steps": 100}``.
 
     Raises:
@@ -177,19 +172,23 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"experiment: no file at {path}: `ssns init RAW --labels LABELS` writes one") from None
+    except OSError as error:
+        raise UserError(f"experiment: {path} cannot be read ({error.strerror}): name a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"experiment: {path} is not TOML: {error}") from None
     for name, value in (changes or {}).items():
         _set(table, name.split("."), value)
     _resolve_paths(table, path.parent)
+    _complete_types(table, Experiment)
     try:
         return Experiment.model_validate(table)
     except ValidationError as error:
         listed = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
-        raise UserError(f"experiment: {path} has {error.error_count()} mistakes:\n{listed}") from None
+        count = f"{error.error_count()} mistakes" if error.error_count() > 1 else "a mistake"
+        raise UserError(f"experiment: {path} has {count}:\n{listed}") from None
 
 
 def _set(table: dict[str, Any], names: list[str], value: Any) -> None:
@@ -218,31 +217,72 @@ def _resolved(path: str, folder: Path) -> str:
     return os.path.normpath((folder / Path(expanded).expanduser()).absolute())
 
 
+def _complete_types(table: dict[str, Any], model: type[BaseModel]) -> None:
+    """Give components without a ``type`` that of the default, so that changing one setting needs no other."""
+    for name, value in table.items():
+        field = model.model_fields.get(name)
+        default = field.get_default(call_default_factory=True) if field else None
+        if field is None or not isinstance(default, BaseModel) or not isinstance(value, dict):
+            continue
+        tag = type_tag(type(default))
+        if tag is not None:
+            value.setdefault("type", tag)
+        members = component_types(field.annotation)
+        _complete_types(value, next((each for each in members if type_tag(each) == value.get("type")), type(default)))
+
+
 def _explain(detail: ErrorDetails) -> str:
-    """One mistake as `where: what was wanted, what came`, with the nearest known key for an unknown one."""
-    place = [str(part) for part in detail["loc"]]
-    where = ".".join(place)
+    """One mistake as `where: what was wanted, what came`, with the nearest known word for an unknown one."""
+    where, models = _place(detail["loc"])
     if detail["type"] == "extra_forbidden":
-        known = _known_settings(place[:-1])
-        near = difflib.get_close_matches(place[-1], known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{where}: there is no such setting; {hint}"
+        name = where.rpartition(".")[-1]
+        known = sorted({field for model in models for field in model.model_fields})
+        near = difflib.get_close_matches(name, known, 1)
+        return f"{where}: there is no such setting; " + (f"did you mean {near[0]}?" if near else _listed(known))
     if detail["type"] == "missing":
         return f"{where}: is missing"
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        known = sorted(filter(None, map(type_tag, models)))
+        got = detail["input"].get("type", "none") if isinstance(detail["input"], dict) else detail["input"]
+        near = difflib.get_close_matches(str(got), known, 1)
+        return f"{where}.type: there is no {got!r}; " + (f"did you mean {near[0]!r}?" if near else _listed(known))
     return f"{where}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r})"
 
 
-def _known_settings(place: Sequence[str]) -> list[str]:
-    """The settings at a place of the experiment, as pydantic names it (with the tag of a union's member)."""
-    models: list[type[BaseModel]] = [Experiment]
-    for part in place:
-        inner = [field for model in models for name, field in model.model_fields.items() if name == part]
-        if inner:
-            models = [model for field in inner for model in component_types(field.annotation)]
-        else:
-            tagged = [m for m in models if "type" in m.model_fields and m.model_fields["type"].default == part]
-            models = tagged or models
-    return sorted({name for model in models for name in model.model_fields})
+def _listed(known: Sequence[str]) -> str:
+    return f"known here: {', '.join(known)}"
+
+
+def _place(location: Sequence[str | int]) -> tuple[str, list[type[BaseModel]]]:
+    """The dotted name of a place as a user writes it, and the models that may stand there.
+
+    Of the place of an unknown setting, the models are those that do not know it.
+    """
+    names: list[str] = []
+    found: list[Any] = [Experiment]
+    for part in location:
+        models = [model for annotation in found for model in component_types(annotation)]
+        tagged = [model for model in models if type_tag(model) == part]
+        if tagged:
+            found = tagged
+            continue
+        names.append(str(part))
+        inner = [each for annotation in found for each in _inner_annotations(annotation, part)]
+        found = inner or models
+    return ".".join(names), [model for annotation in found for model in component_types(annotation)]
+
+
+def _inner_annotations(annotation: Any, key: str | int) -> list[Any]:
+    """What an annotation admits under a key: a field of a model, an entry of a mapping or a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(key))
+        return [field.annotation] if field else []
+    inner = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return [inner[1]]
+    if get_origin(annotation) is tuple:
+        return [inner[0]]
+    return [found for part in inner for found in _inner_annotations(part, key)]
 
 
 def component_types(annotation: Any) -> list[type[BaseModel]]:
@@ -252,9 +292,14 @@ def component_types(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in component_types(part)]
 
 
-def region_boxes(regions: Regions, bounds: Box) -> tuple[Box, ...]:
-    """The boxes of several regions in a volume of ``bounds``."""
-    return tuple(box for region in regions for box in region.boxes(bounds))
+def type_tag(model: type[BaseModel]) -> str | None:
+    """The word that chooses a model in a union, if it is made for one."""
+    return model.model_fields["type"].default if "type" in model.model_fields else None
+
+
+def region_boxes(regions: Regions, bounds: Box, name: str = "region") -> tuple[Box, ...]:
+    """The boxes of several regions, called ``name`` in errors, in a volume of ``bounds``."""
+    return tuple(box for region in regions for box in region.boxes(bounds, name))
 
 
 def check_roles(experiment: Experiment, bounds: Mapping[str, Box]) -> list[str]:
@@ -270,29 +315,23 @@ def check_roles(experiment: Experiment, bounds: Mapping[str, Box]) -> list[str]:
         UserError: Any two of labelled, validation and test overlap.
     """
     parts = [
-        (name, role, volume.raw, region_boxes(getattr(volume, role), bounds[name]))
+        (f"volumes.{name}.{role}", role, os.path.realpath(volume.raw), boxes)
         for name, volume in experiment.volumes.items()
         for role in ("labelled", "unlabelled", "validation", "test")
+        if (boxes := region_boxes(getattr(volume, role), bounds[name], f"volumes.{name}.{role}"))
     ]
     warnings = []
-    for (name, role, raw, boxes), (_, other, other_raw, others) in combinations(parts, 2):
+    for (name, role, raw, boxes), (other_name, other, other_raw, others) in combinations(parts, 2):
         common = _overlap(boxes, others) if raw == other_raw and role != other else None
         if common is None:
             continue
         if "unlabelled" not in (role, other):
-            raise UserError(f"volumes.{name}: {other} overlaps {role} at {common}: such scores say nothing; move one")
+            raise UserError(f"{other_name} overlaps {name} at {common}: such scores say nothing; move one of them")
         if "test" in (role, other):
-            warnings.append(f"volumes.{name}: unlabelled overlaps test at {common}: the scores will be transductive")
+            warnings.append(f"{other_name} overlaps {name} at {common}: the scores will be transductive")
     return warnings
 
 
 def _overlap(first: Sequence[Box], second: Sequence[Box]) -> Box | None:
     """The first overlap of two lists of boxes, if any."""
     return next((a.intersection(b) for a in first for b in second if a.overlaps(b)), None)
-
-
-def labels_start(volume: VolumeSettings, raw_origin: Triple, labels_origin: Triple) -> Triple:
-    """The voxel of raw at which labels begin."""
-    if volume.labels_start is not None:
-        return volume.labels_start
-    return triple(b - a for a, b in zip(raw_origin, labels_origin, strict=True))

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-import numpy as np
 import psutil
 import tomlkit
-from pydantic import BaseModel
-from tomlkit.items import Table
+from rich.filesize import decimal
 
-from ssns.commands.inputs import Source, open_source
+from ssns.commands.id_counts import IdCounts
+from ssns.commands.inputs import Source, open_source, open_sources
+from ssns.commands.segment import BYTES_PER_VOXEL
 from ssns.commands.terminal import say, warn
 from ssns.errors import UserError
-from ssns.experiment import Experiment, VolumeSettings, component_types, load_experiment
-from ssns.space import Box, cover
+from ssns.experiment import (
+    Experiment,
+    Region,
+    VolumeSettings,
+    component_types,
+    load_experiment,
+    region_boxes,
+    type_tag,
+)
+from ssns.space import AXES, Box
+from ssns.volume.opening import split_dataset
 
-LARGEST_LOOK = 256_000_000
-"""Voxels of labels that are counted; of larger ones, evenly spread sections."""
+FEW_NEURONS = 10
+"""Neurons in the part held out below which `init` gives advice."""
+
+TARGET_DEPTH = 100
+"""Sections of the part to segment of a volume that is too large."""
 
 CPU_RECIPE: dict[str, Any] = {
     "network": {"type": "residual_unet", "filters": [32, 48, 64, 80], "unshuffle": 2, "batch_momentum": 0.05},
@@ -33,6 +48,10 @@ GPU_RECIPE: dict[str, Any] = {
     "network": {"type": "residual_unet", "batch_momentum": 0.05},
     "training": {"steps": 20_000, "batch": 4, "optimizer": {"type": "adamw", "lr": 1e-3}},
 }
+
+
+UNSET_ROLES = ("labelled", "validation", "test", "target")
+"""What the file tells of where it is not set."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +72,21 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
     """Write the experiment, and say what was found and chosen."""
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists: name another file with --output, or overwrite it with --force")
-    name = Path(inputs.raw.partition(":")[0]).name.split(".")[0] or "volume"
+    name = _name(inputs.raw)
     source = open_source(name, _volume_settings(inputs))
-    _describe(source)
-    table: dict[str, Any] = {"name": output.stem if output.stem != "experiment" else name}
+    _describe_raw(source)
     volume = _volume_table(inputs, source, output.parent)
-    table["volumes"] = {name: volume}
     recipe = GPU_RECIPE if _has_gpu() else CPU_RECIPE
-    table["network"] = recipe["network"]
-    table["training"] = {"patch": _patch(source, volume)} | recipe["training"]
-    write_experiment(output, table, "Run it with: ssns run " + output.name + "\nAll settings: ssns settings")
-    load_experiment(output)
-    say(f"wrote {output}; next: ssns run {output}")
+    table = {
+        "name": name if output.stem == "experiment" else _name(output.name),
+        "volumes": {name: volume},
+        "network": recipe["network"],
+        "training": {"patch": _patch(source, volume)} | recipe["training"],
+    }
+    write_experiment(output, table, f"Run it with: ssns run {output.name}\nAll settings: ssns settings")
+    open_sources(load_experiment(output))  # it runs as it is
+    weights = "" if source.labels else " --checkpoint WEIGHTS.pt"
+    say(f"wrote {output}; next: ssns run {output}{weights}")
 
 
 def write_experiment(path: Path, table: dict[str, Any], header: str) -> None:
@@ -73,30 +95,50 @@ def write_experiment(path: Path, table: dict[str, Any], header: str) -> None:
     for line in header.splitlines():
         document.add(tomlkit.comment(line))
     document.add(tomlkit.nl())
-    _fill(document, table, [Experiment])
+    _fill(document, table, Experiment)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomlkit.dumps(document))
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def _fill(target: Any, table: dict[str, Any], models: list[type[BaseModel]]) -> None:
-    """Add values, then sub-tables, with the descriptions of the fields of ``models`` as comments."""
-    if "type" in table:
-        models = [model for model in models if model.model_fields["type"].default == table["type"]]
-    fields = {name: field for model in models for name, field in model.model_fields.items()}
+def _fill(target: Any, table: dict[str, Any], annotation: Any) -> None:
+    """Add values and sub-tables, each with the description of the field of ``annotation`` that it is."""
+    named = get_args(annotation)[1] if get_origin(annotation) is dict else None
+    models = (
+        [] if named else [each for each in component_types(annotation) if type_tag(each) in (None, *table.values())]
+    )
     for key, value in table.items():
-        field = fields.get(key)
-        description = field.description if field else None
-        if isinstance(value, dict):
-            inner: Table = tomlkit.table()
-            if description:
-                inner.comment(description)
-            _fill(inner, value, component_types(field.annotation) if field else models)
-            target.add(key, inner)
+        field = next((model.model_fields[key] for model in models if key in model.model_fields), None)
+        inner = field.annotation if field else named
+        if isinstance(value, dict) and component_types(inner) != [Region]:
+            item: Any = tomlkit.table(is_super_table=get_origin(inner) is dict)
+            _fill(item, value, inner)
         else:
-            item = tomlkit.item(value)
-            if description:
-                item.comment(description)
-            target.add(key, item)
+            item = _inline(value)
+        if field and field.description and get_origin(inner) is not dict:
+            item.comment(field.description)
+        target.add(key, item)
+    for role in UNSET_ROLES if models == [VolumeSettings] else ():
+        if role not in table:
+            target.add(tomlkit.comment(f"{role}: {VolumeSettings.model_fields[role].description}"))
+
+
+def _inline(value: Any) -> Any:
+    """A value in one line; of tables, one line each."""
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        table.update(value)
+        return table
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        array = tomlkit.array()
+        array.extend(_inline(each) for each in value)
+        return array.multiline(True)
+    return tomlkit.item(value)
+
+
+def _name(path: str) -> str:
+    """The name of a file or folder, without suffixes and dataset, as volumes and experiments may be called."""
+    stem = split_dataset(path)[0].absolute().name.split(".")[0]
+    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "volume"
 
 
 def _volume_settings(inputs: Inputs) -> VolumeSettings:
@@ -121,44 +163,53 @@ def _id(name: str, text: str) -> int | None:
     return int(text)
 
 
-def _describe(source: Source) -> None:
-    """Say what the files hold."""
+def _describe_raw(source: Source) -> None:
     raw = source.raw
-    size = " x ".join(f"{nm:g}" for nm in raw.voxel_size_nm) + " nm" if raw.voxel_size_nm else "not in the file"
-    if raw.voxel_size_nm is None:
-        warn("voxel size: not in the file; give --voxel-size-nm Z Y X so that results line up with other data")
-    needed = raw.box.size * raw.dtype.itemsize / 1e9
-    free = psutil.virtual_memory().available / 1e9
+    size = " x ".join(f"{nm:g}" for nm in raw.voxel_size_nm) + " nm" if raw.voxel_size_nm else "unknown"
     shape = " x ".join(map(str, raw.shape))
-    say(f"raw: {shape} {raw.dtype}, voxel size {size}; {needed:.3g} GB, {free:.3g} GB of memory free")
-    if source.labels is None:
-        return
-    counted, sections = _count_ids(source)
-    total = sum(counted.values())
-    background, ignored = source.settings.background, source.settings.ignored
-    neurons = len(counted) - (background in counted) - (ignored in counted)
-    say(f"labels: {source.labels_box}, {neurons} ids{sections}")
-    for word, value in (("background", background), ("ignored", ignored)):
-        if value is not None:
-            say(f"  {word} = {value}: {counted.get(value, 0) / total:.1%} of the labelled voxels")
-        else:
-            say(f"  {word} = none")
-    if background is not None and background not in counted:
-        warn(f"no voxel has the background id {background}: if membranes are not labelled, that is well, else set it")
+    needed, free = raw.box.size * raw.dtype.itemsize, psutil.virtual_memory().available
+    say(f"raw: {shape} {raw.dtype}, voxel size {size}; {decimal(needed)}, with {decimal(free)} of memory free")
+    if raw.voxel_size_nm is None:
+        warn("the voxel size is not in the file: give --voxel-size-nm Z Y X, so that results line up with other data")
 
 
-def _count_ids(source: Source) -> tuple[dict[int, int], str]:
-    """How often each id occurs, and a remark where only some sections were looked at."""
-    labels = source.labels
-    assert labels is not None
-    depth = labels.shape[0]
-    step = max(1, -(-labels.box.size // LARGEST_LOOK))
-    counted: dict[int, int] = {}
-    for slab in cover(labels.box, (1, *labels.shape[1:]))[::step]:
-        ids, counts = np.unique(labels.read(slab), return_counts=True)
-        for value, count in zip(ids.tolist(), counts.tolist(), strict=True):
-            counted[value] = counted.get(value, 0) + count
-    return counted, f" (in every {step}th of {depth} sections)" if step > 1 else ""
+def _describe_labels(source: Source, labelled: Sequence[Box], held_out: Sequence[Box]) -> None:
+    """Say what labels hold where they count, and whether the part that is held out can judge."""
+    found = IdCounts.of(source, [*labelled, *held_out])
+    sampled = f", counted in every {found.every}th section" if found.every > 1 else ""
+    say(f"labels: {source.labels_box}, {found.neurons} neurons{sampled}")
+    for word, value in (("background", found.background), ("ignored", found.ignored)):
+        share = "" if value is None else f": {found.share(value):.1%} of the labelled voxels"
+        say(f"  {word} = {'none' if value is None else value}{share}")
+    if found.background is not None and found.background not in found.voxels:
+        warn(
+            f"no voxel has the background id {found.background}: if labels touch each other, that is well; if membranes"
+            " have another id, give it as --background"
+        )
+    if found.empty:
+        warn(
+            f"{len(found.empty)} of {len(found.empty) + len(found.filled)} sections hold no neuron, and would teach"
+            f" that all is background: if they are not labelled, leave them out with --sections {_ranges(found.filled)}"
+        )
+    box = held_out[0]
+    say(
+        f"held out for validation: the quarter y {box.start[1]}..{box.stop[1]}, x {box.start[2]}..{box.stop[2]} of the"
+        " labelled sections, in all their depth; checkpoints and the threshold are chosen there, and it is not learned"
+        " from"
+    )
+    neurons = IdCounts.of(source, held_out).neurons
+    if neurons < FEW_NEURONS:
+        warn(
+            f"only {neurons} neurons are in the part held out, so what is chosen there is uncertain: label a larger"
+            " area, or name other labelled sections as validation"
+        )
+
+
+def _ranges(sections: Sequence[int]) -> str:
+    """Sections as --sections takes them."""
+    if sections and sections[-1] - sections[0] + 1 == len(sections):
+        return f"{sections[0]}:{sections[-1] + 1}"
+    return ",".join(map(str, sections)) or "FIRST:END"
 
 
 def _volume_table(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any]:
@@ -166,36 +217,62 @@ def _volume_table(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any
     volume: dict[str, Any] = {"raw": _seen_from(folder, inputs.raw)}
     if inputs.voxel_size_nm is not None:
         volume["voxel_size_nm"] = list(inputs.voxel_size_nm)
-    if source.labels is None:
-        warn("no labels: there is nothing to train on until volumes.*.labels and labelled are set")
-        return volume
-    volume["labels"] = _seen_from(folder, str(inputs.labels))
+    if source.labels_box is None:
+        warn("no labels: there is nothing to train on, unless you set labels and labelled; with weights, it can be run")
+    else:
+        volume |= _label_entries(inputs, source, source.labels_box, folder)
+    target = _target(source)
+    if target is not None:
+        volume["target"] = target
+    return volume
+
+
+def _label_entries(inputs: Inputs, source: Source, labels: Box, folder: Path) -> dict[str, Any]:
+    """Where labels are, what their ids mean, what is learned from and what is held out."""
+    entries: dict[str, Any] = {"labels": _seen_from(folder, str(inputs.labels))}
     if inputs.labels_start is not None:
-        volume["labels_start"] = list(inputs.labels_start)
+        entries["labels_start"] = list(inputs.labels_start)
     if inputs.rgb_ids:
-        volume["rgb_ids"] = True
-    volume["background"] = "none" if source.settings.background is None else source.settings.background
-    volume["ignored"] = "none" if source.settings.ignored is None else source.settings.ignored
-    labelled = source.labels_box
-    assert labelled is not None
-    sections = _sections(inputs.sections, labelled)
-    (_, y0, x0), (_, y1, x1) = labelled.start, labelled.stop
-    middle_y, middle_x = (y0 + y1) // 2, (x0 + x1) // 2
-    volume["labelled"] = [
-        sections | {"y": [y0, middle_y], "x": [x0, x1]},
-        sections | {"y": [middle_y, y1], "x": [x0, middle_x]},
-    ]
-    volume["validation"] = sections | {"y": [middle_y, y1], "x": [middle_x, x1]}
-    say(
-        f"held out for validation: the quarter y {middle_y}..{y1}, x {middle_x}..{x1} of the labelled sections, in all"
-        " their depth; checkpoints and the threshold are chosen there, and it is not learned from"
+        entries["rgb_ids"] = True
+    for name in ("background", "ignored"):
+        value = getattr(source.settings, name)
+        entries[name] = "none" if value is None else value
+    sections = _sections(inputs.sections, labels)
+    (_, y0, x0), (_, y1, x1) = labels.start, labels.stop
+    if min(y1 - y0, x1 - x0) < 2:
+        raise UserError(f"labels: wanted an area to hold a quarter out of, got {labels}: label more")
+    y, x = (y0 + y1) // 2, (x0 + x1) // 2
+    entries["labelled"] = [sections | {"y": [y0, y], "x": [x0, x1]}, sections | {"y": [y, y1], "x": [x0, x]}]
+    entries["validation"] = sections | {"y": [y, y1], "x": [x, x1]}
+    labelled, held_out = (
+        region_boxes(tuple(map(Region.model_validate, regions)), source.raw.box)
+        for regions in (entries["labelled"], [entries["validation"]])
     )
+    _describe_labels(source, labelled, held_out)
     if "sections" in sections:
         warn(
             "scattered sections: each is validated on its own, and affinities along z are learned only where labelled"
             " sections are neighbours"
         )
-    return volume
+    return entries
+
+
+def _target(source: Source) -> dict[str, list[int]] | None:
+    """Where the whole volume would not fit into half the free memory: a box around the labels, or the middle."""
+    raw, budget = source.raw.box, psutil.virtual_memory().available // 2 // BYTES_PER_VOXEL
+    if raw.size <= budget:
+        return None
+    depth = min(raw.shape[0], TARGET_DEPTH)
+    side = math.isqrt(budget // depth)
+    around = source.labels_box or raw
+    box = {}
+    for axis, extent, length, first, end in zip(
+        AXES, (depth, side, side), raw.shape, around.start, around.stop, strict=True
+    ):
+        start = min(max(0, (first + end - extent) // 2), max(0, length - extent))
+        box[axis] = [start, min(length, start + extent)]
+    say(f"target: the volume is too large for this memory, so a part is segmented: {box}")
+    return box
 
 
 def _sections(text: str | None, labelled: Box) -> dict[str, list[int]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ssns.commands.terminal import warn
 from ssns.errors import UserError
-from ssns.experiment import Experiment, Regions, Role, VolumeSettings, check_roles, region_boxes
+from ssns.experiment import Experiment, Role, VolumeSettings, check_roles, region_boxes
 from ssns.sampling import LabelledVolume
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_labels, check_raw, fingerprint, open_volume
@@ -39,7 +42,19 @@ class Source:
 
     def boxes(self, role: Role) -> tuple[Box, ...]:
         """The boxes of a role, in voxels of raw."""
-        return region_boxes(getattr(self.settings, role), self.raw.box)
+        return region_boxes(getattr(self.settings, role), self.raw.box, f"volumes.{self.name}.{role}")
+
+    def fingerprint(self, *, verify: bool) -> dict[str, Any]:
+        """What tells whether raw or labels have changed; ``verify`` reads their data."""
+        found = {"raw": fingerprint(self.raw, verify=verify)}
+        return found if self.labels is None else found | {"labels": self.labels_fingerprint(verify=verify)}
+
+    def labels_fingerprint(self, *, verify: bool) -> dict[str, Any] | None:
+        """What tells whether labels, or the meaning of their ids and place, have changed; None without labels."""
+        if self.labels is None:
+            return None
+        meaning = self.settings.model_dump(mode="json", include={"background", "ignored", "rgb_ids"})
+        return fingerprint(self.labels, verify=verify) | meaning | {"start": list(self.labels_start)}
 
     def labelled(self, role: Role, intensity: IntensityRange) -> LabelledVolume:
         """Raw and labels of the boxes of a role."""
@@ -55,13 +70,17 @@ class Source:
         )
 
 
+PARTS: tuple[Role, ...] = ("validation", "test", "target")
+"""The roles of what is predicted and segmented."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One box to predict and segment.
 
     Attributes:
         name: Of its folder: volume, role, and a number where a role has several boxes.
-        role: validation, test or target.
+        role: One of ``PARTS``.
         source: Its volume.
         box: In voxels of raw.
     """
@@ -70,6 +89,11 @@ class Part:
     role: Role
     source: Source
     box: Box
+
+    @property
+    def origin(self) -> Triple:
+        """Position of its first voxel in the frame of the volume's origin."""
+        return triple(a + b for a, b in zip(self.source.raw.origin, self.box.start, strict=True))
 
 
 def open_sources(experiment: Experiment) -> dict[str, Source]:
@@ -98,15 +122,26 @@ def open_source(name: str, settings: VolumeSettings) -> Source:
         origin = triple(a + b for a, b in zip(raw.origin, settings.labels_start, strict=True))
         labels = replace(labels, origin=origin)
     labels = check_labels(labels, raw)
+    _check_same_size(raw, labels)
     start = triple(b - a for a, b in zip(raw.origin, labels.origin, strict=True))
     return Source(name, settings, raw, labels, start)
+
+
+def _check_same_size(raw: Volume, labels: Volume) -> None:
+    """Refuse labels of another resolution than raw, where both files tell."""
+    sizes = raw.voxel_size_nm, labels.voxel_size_nm
+    if None not in sizes and not np.allclose(*sizes, rtol=0.02):  # type: ignore[arg-type]  # neither is None
+        raise UserError(
+            f"{labels.path}: labels have voxels of {sizes[1]} nm, but raw has {sizes[0]}: resample the labels, or set"
+            " voxel_size_nm if a file is wrong"
+        )
 
 
 def _check_covered(source: Source, role: Role) -> None:
     """Refuse a role that needs labels where there are none."""
     boxes = source.boxes(role)
     if boxes and source.labels_box is None and role != "test":
-        raise UserError(f"volumes.{source.name}.{role}: wanted labels there, but labels names no file")
+        raise UserError(f"volumes.{source.name}.{role}: wanted labels there, but volumes.{source.name}.labels is none")
     for box in boxes:
         if source.labels_box is not None and not source.labels_box.contains(box):
             raise UserError(
@@ -116,26 +151,19 @@ def _check_covered(source: Source, role: Role) -> None:
 
 
 def parts(experiment: Experiment, sources: dict[str, Source]) -> list[Part]:
-    """What is predicted and segmented: the validation regions, then the targets."""
-    found = []
-    for source in sources.values():
-        found += _numbered(source, "validation", source.settings.validation)
-    for name, (role, regions) in experiment.targets().items():
-        found += _numbered(sources[name], role, regions)
-    return found
+    """What is predicted and segmented: validation, test and target regions, or the whole where there is nothing else.
+
+    The whole of every volume is a target where none has a test or target region.
+    """
+    whole = not any(volume.test or volume.target for volume in experiment.volumes.values())
+    return [
+        part
+        for role in PARTS
+        for source in sources.values()
+        for part in _numbered(source, role, (source.raw.box,) if whole and role == "target" else source.boxes(role))
+    ]
 
 
-def _numbered(source: Source, role: Role, regions: Regions) -> list[Part]:
-    boxes = region_boxes(regions, source.raw.box)
+def _numbered(source: Source, role: Role, boxes: Sequence[Box]) -> list[Part]:
     names = [f"{source.name}-{role}"] if len(boxes) == 1 else [f"{source.name}-{role}-{i}" for i in range(len(boxes))]
     return [Part(name, role, source, box) for name, box in zip(names, boxes, strict=True)]
-
-
-def fingerprints(sources: dict[str, Source], *, verify: bool) -> dict[str, Any]:
-    """What `run` compares to know whether a file has changed."""
-    found: dict[str, Any] = {}
-    for name, source in sources.items():
-        found[name] = {"raw": fingerprint(source.raw.path, verify=verify)}
-        if source.labels is not None:
-            found[name]["labels"] = fingerprint(source.labels.path, verify=verify)
-    return found

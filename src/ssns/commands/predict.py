@@ -3,63 +3,81 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssns.blockwise import Markers
 from ssns.commands.allocator import keep_freed_memory
-from ssns.commands.inputs import Part, Source, fingerprints, open_sources, parts
+from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment
-from ssns.commands.terminal import progress_bar, say, warn
+from ssns.commands.terminal import progress_bar, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
-from ssns.volume import create_volume
+from ssns.volume import create_volume, open_volume
 from ssns.volume.normalization import IntensityRange
+
+if TYPE_CHECKING:
+    from ssns.checkpoint import Checkpoint
+
+HARDWARE = {"device", "batch", "block"}
+"""Settings of prediction that serve the machine: affinities are not made again for them."""
 
 
 def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None, verify: bool = False) -> None:
-    """Predict each part that is not predicted yet."""
-    from ssns.checkpoint import load_checkpoint
-
-    keep_freed_memory()
+    """Predict each part that is not predicted yet, with the best checkpoint of the experiment or another one."""
     folder = RunFolder.of(experiment)
     sources = open_sources(experiment)
     path = checkpoint or folder.best
+    if not path.is_file():
+        raise UserError(f"checkpoint: no file at {path}: run `ssns train` first, or name one with --checkpoint FILE")
+    state = path.stat()
+    raw = {name: source.fingerprint(verify=verify)["raw"] for name, source in sources.items()}
+    common = {
+        "checkpoint": {"bytes": state.st_size, "modified_ns": state.st_mtime_ns},
+        "settings": experiment.prediction.model_dump(mode="json", exclude=HARDWARE),
+    }
+    pending = []
+    for part in parts(experiment, sources):
+        content = common | {"box": str(part.box), "raw": raw[part.source.name]}
+        stamp = folder.stamp(f"{part.name}/affinities", content)
+        if not stamp.holds(folder.affinities(part.name), f"predict {part.name}", verify=verify):
+            pending.append((part, stamp))
+    if not pending:
+        return
+    trained = _load(path, experiment)
+    keep_experiment(experiment, folder, "predict")
+    network = trained.build()
+    if experiment.prediction.device is None:
+        network.to(_fast_device())
+    for part, stamp in pending:
+        name = part.source.name
+        if checkpoint is None and name in trained.ranges:
+            span = trained.ranges[name]
+        else:
+            span = trained.normalization.measure(part.source.raw)
+            say(f"predict {part.name}: intensities {span.low:g}..{span.high:g} become 0..1")
+        with stamp.renewed():
+            _predict_part(experiment, network, part, span, folder.affinities(part.name), stamp)
+
+
+def _load(path: Path, experiment: Experiment) -> Checkpoint:
+    """The checkpoint, if it predicts the offsets of the experiment."""
+    from ssns.checkpoint import load_checkpoint
+
+    keep_freed_memory()
     trained = load_checkpoint(path)
     if trained.offsets != experiment.offsets:
         raise UserError(
             f"offsets: the experiment has {list(experiment.offsets)}, but {path} was trained for"
             f" {list(trained.offsets)}: set offsets to those, or train again"
         )
-    keep_experiment(experiment, folder)
-    state = path.stat()
-    made_from = {
-        "checkpoint": {"path": str(path.absolute()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns},
-        "settings": experiment.prediction.model_dump(mode="json"),
-    }
-    network = None
-    for part in parts(experiment, sources):
-        stamp = Stamp(
-            folder.path / part.name / "affinities.json",
-            {**made_from, "box": str(part.box), "raw": fingerprints({"": part.source}, verify=verify)[""]["raw"]},
-        )
-        target = folder.affinities(part.name)
-        if stamp.differences() == [] and target.exists():
-            say(f"predict: skipped {part.name}, {target} is up to date")
-            continue
-        network = network or trained.build()
-        span = _intensity(trained.ranges, trained.normalization, part.source)
-        _predict_part(experiment, network, part, span, target, stamp)
-        stamp.write()
+    return trained
 
 
-def _intensity(ranges: Any, normalization: Any, source: Source) -> IntensityRange:
-    """The range that training used for this volume, else one measured in the same way."""
-    if source.name in ranges:
-        span: IntensityRange = ranges[source.name]
-        return span
-    span = normalization.measure(source.raw)
-    warn(f"volumes.{source.name}: not among the volumes of the training, scaled from {span.low:g}..{span.high:g}")
-    return span
+def _fast_device() -> str:
+    """A GPU where there is one, as training takes it."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _predict_part(
@@ -68,28 +86,37 @@ def _predict_part(
     """Write the affinities of one part, going on where a killed run stopped."""
     from ssns.prediction import predict_volume
 
-    raw = part.source.raw
-    markers = Markers(target.parent / "blocks", dict(stamp.content))
+    settings = experiment.prediction
+    # all settings here: one who makes blocks smaller after running out of memory must get smaller ones
+    markers = Markers(target.parent / "blocks", {**stamp.content, "settings": settings.model_dump(mode="json")})
     writer = create_volume(
         target,
         (len(experiment.offsets), *part.box.shape),
-        experiment.prediction.dtype,
-        voxel_size_nm=raw.voxel_size_nm,
-        origin=tuple(a + b for a, b in zip(raw.origin, part.box.start, strict=True)),
+        settings.dtype,
+        voxel_size_nm=part.source.raw.voxel_size_nm,
+        origin=part.origin,
         attributes={"offsets": [list(offset) for offset in experiment.offsets], "made_from": stamp.key},
-        resume=True,
+        resume=_left_unfinished(target) == stamp.key,
     )
     if not writer.resumed:
         markers.clear()
     with writer, progress_bar(f"predict {part.name}") as bar:
         predict_volume(
             network,
-            raw,
+            part.source.raw,
             writer,
-            experiment.prediction,
+            settings,
             normalize=span.apply,
             offsets=experiment.offsets,
             box=part.box,
             markers=markers,
             progress=bar,
         )
+
+
+def _left_unfinished(target: Path) -> str | None:
+    """The key of the stamp under which a killed run has begun ``target``, if one has."""
+    try:
+        return str(open_volume(target.with_name(f"{target.name}.partial")).attributes.get("made_from"))
+    except UserError:  # there is none, or only its beginnings
+        return None

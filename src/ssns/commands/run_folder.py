@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tomlkit
 
+from ssns.commands.terminal import say
+from ssns.errors import UserError
 from ssns.experiment import Experiment
 
 
@@ -46,6 +51,15 @@ class RunFolder:
         """Segments of a part."""
         return self.path / part / "segmentation.zarr"
 
+    def stamp(self, name: str, content: Mapping[str, Any]) -> Stamp:
+        """The stamp of what is called ``name`` (a path without suffix) in this folder."""
+        return Stamp(self.path / f"{name}.stamp.json", content)
+
+    @property
+    def history(self) -> Path:
+        """Losses and validation scores by step."""
+        return self.training / "history.json"
+
     @property
     def choice(self) -> Path:
         """The sweep on the validation parts, and the threshold chosen."""
@@ -61,13 +75,56 @@ class RunFolder:
         """The report for people."""
         return self.path / "report.html"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working in this folder; a process that dies lets go.
+
+        Raises:
+            UserError: Another process works in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as file:
+            if is_first_process() and not _lock(file):
+                file.seek(0)
+                raise UserError(
+                    f"{self.path}: process {file.read().strip()} works in this run folder: wait for it, or give this"
+                    " experiment another name"
+                )
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def is_first_process() -> bool:
+    """Whether this process was started by the user; others are started to train on further devices."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock an open file for this process; False if another has it. Where files cannot be locked, nobody is refused."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems
+        return True
+    return True
+
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a stage was made of; equal stamps mean that it need not be made again.
+    """What something was made of; an equal stamp means that it need not be made again.
+
+    It is removed before what it speaks for is touched and written after, so that a kill between never makes a half-made
+    thing look done.
 
     Attributes:
-        path: The file that keeps it, beside what the stage wrote.
+        path: The file that keeps it, beside what was made.
         content: Settings and fingerprints of inputs, JSON-ready.
     """
 
@@ -83,38 +140,84 @@ class Stamp:
         """Names of what has changed since the stamp was written; None if there is no stamp."""
         if not self.path.is_file():
             return None
-        before = _flat(json.loads(self.path.read_text()))
-        now = _flat(json.loads(json.dumps(self.content)))
-        return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        return list(_differences(json.loads(self.path.read_text()), json.loads(json.dumps(self.content))))
 
     def write(self) -> None:
-        """Keep the stamp: the stage is done."""
+        """Keep the stamp."""
         write_json(self.path, self.content)
 
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Around the work: the old stamp goes before it, the new one is written where it ends well."""
+        self.path.unlink(missing_ok=True)
+        yield
+        self.write()
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Leaves of nested tables, by dotted name."""
-    if not isinstance(value, dict):
-        return {name: value}
-    leaves: dict[str, Any] = {}
-    for part, inner in value.items():
-        leaves |= _flat(inner, f"{name}.{part}".strip("."))
-    return leaves
+    def holds(self, artefact: Path, name: str, *, verify: bool = False) -> bool:
+        """Whether ``artefact`` is there and up to date, which is said under ``name``; or else what has changed.
+
+        Args:
+            artefact: What the stamp speaks for.
+            name: Stage and part, for the user.
+            verify: The content holds hashes of data: keep them, and the present times of files, for later runs.
+        """
+        changes = self.differences()
+        if changes == [] and artefact.exists():
+            say(f"{name}: skipped, {artefact} is up to date")
+            if verify:
+                self.write()
+            return True
+        if changes:
+            say(f"{name}: again, because of {shown(changes)}")
+        return False
+
+
+FILE_STATE = {"files", "bytes", "modified_ns"}
+"""What a fingerprint says of files. Where two have hashes of the data too, those alone are compared."""
+
+DATA_HASH = "blake2b"
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Dotted names of what differs between two tables; a file, or another choice of a component, is one thing."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        if before != now:
+            yield name
+        return
+    left_out = FILE_STATE if DATA_HASH in before and DATA_HASH in now else {DATA_HASH}
+    names = (before.keys() | now.keys()) - left_out
+    if before.get("type") != now.get("type"):
+        names = {"type"}
+    elif names & FILE_STATE and any(before.get(key) != now.get(key) for key in names):
+        yield name
+        return
+    for key in sorted(names):
+        yield from _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
+
+
+def shown(changes: Sequence[str]) -> str:
+    """The first of many names of changes."""
+    return ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON; an older file stays whole until the new one is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True))
+    partial.write_text(json.dumps(content, indent=1))
     partial.replace(path)
 
 
-def keep_experiment(experiment: Experiment, folder: RunFolder) -> None:
-    """Write the resolved experiment, and versions, seed and git state, into the run folder."""
+def keep_experiment(experiment: Experiment, folder: RunFolder, stage: str) -> None:
+    """Write the resolved experiment into the run folder, and what ``stage`` is about to be made with.
+
+    To be called where there is work to do, so that a later run which skips it leaves the versions of that time.
+    """
     folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / "experiment.toml").write_text(resolved_toml(experiment))
-    write_json(folder.path / "provenance.json", provenance(experiment))
+    (folder.path / "experiment.toml").write_text(resolved_toml(experiment), encoding="utf-8")
+    path = folder.path / "provenance.json"
+    stages = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, stages | {stage: provenance(experiment)})
 
 
 def resolved_toml(experiment: Experiment) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssns.commands.inputs import Part
+from ssns.commands.terminal import warn
 from ssns.experiment import Experiment
 from ssns.metrics import Scores, components, score
 from ssns.segmentation import sweep
@@ -38,6 +39,16 @@ def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return truth, known
 
 
+def truths(found: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any], NDArray[np.bool_]]]:
+    """Parts with their `known_truth`, one at a time; those where nothing is known are left out with a warning."""
+    for part in found:
+        truth, known = known_truth(part)
+        if known.any():
+            yield part, truth, known
+        else:
+            warn(f"{part.name}: no voxel there is of a neuron, so it is not scored: label some, or move the region")
+
+
 def swept_scores(
     affinities: NDArray[Any], experiment: Experiment, truth: NDArray[Any], known: NDArray[np.bool_]
 ) -> dict[float, Scores]:
@@ -55,7 +66,7 @@ def scored(segmentation: NDArray[Any], experiment: Experiment, truth: NDArray[An
 
 
 def weighted_means(rows: Sequence[tuple[int, Mapping[float, Scores]]]) -> dict[float, dict[str, float]]:
-    """Scores at each value, averaged over parts by their voxels."""
+    """Scores at each value, averaged over parts by their scored voxels."""
     total = sum(size for size, _ in rows)
     first = rows[0][1]
     return {

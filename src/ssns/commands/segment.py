@@ -8,115 +8,150 @@ from typing import Any
 
 import psutil
 
-from ssns.commands.inputs import Part, fingerprints, open_sources, parts
+from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, write_json
-from ssns.commands.scoring import known_truth, swept_scores, weighted_means
+from ssns.commands.scoring import swept_scores, truths, weighted_means
 from ssns.commands.terminal import console, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
-from ssns.metrics import Scores
 from ssns.segmentation import segment
-from ssns.volume import fingerprint, open_volume, write_volume
+from ssns.volume import Volume, fingerprint, open_volume, write_volume
 
-BYTES_PER_VOXEL = 90
-"""Peak memory of segmenting a voxel: float32 affinities, ids and what the libraries hold beside them."""
+BYTES_PER_VOXEL = 100
+"""Peak memory of segmenting a voxel, ground truth for the sweep beside it.
+
+Measured on AC4, uint8 affinities of 16 x 512 x 512 and 48 x 512 x 512: waterz 73, and 83 to 91 with ground truth;
+multicut 48 and 57. It grows with the number of fragments: on noise, waterz takes 190 and multicut 62.
+"""
 
 
-def segment_experiment(experiment: Experiment) -> None:
-    """Choose the threshold where labels allow it, then segment each target."""
+def segment_experiment(experiment: Experiment, *, verify: bool = False) -> None:
+    """Choose the threshold where labels allow it, then segment each part."""
     folder = RunFolder.of(experiment)
     found = parts(experiment, open_sources(experiment))
+    opened = {part.name: open_affinities(experiment, folder, part) for part in found}
+    check_memory(found)
+    value = _choose(experiment, folder, [part for part in found if part.role == "validation"], verify=verify)
     for part in found:
-        if not folder.affinities(part.name).exists():
-            raise UserError(f"affinities: none of {part.name} in {folder.path}: run `ssns predict` first")
-        _check_memory(part)
-    keep_experiment(experiment, folder)
-    value = _choose(experiment, folder, [part for part in found if part.role == "validation"])
-    for part in found:
-        _segment_part(experiment, folder, part, value)
+        _segment_part(experiment, folder, part, opened[part.name], value)
 
 
-def chosen_value(folder: RunFolder) -> tuple[float, dict[str, dict[str, float]]]:
-    """The threshold that `segment` took, and its row of validation scores by threshold (empty: none were there)."""
-    content = json.loads(folder.choice.read_text())
-    return content["value"], content["validation"]
+def open_affinities(experiment: Experiment, folder: RunFolder, part: Part) -> Volume:
+    """The affinities of a part.
 
-
-def _check_memory(part: Part) -> None:
-    """Refuse before work begins what cannot fit."""
-    needed, free = part.box.size * BYTES_PER_VOXEL, psutil.virtual_memory().available
-    if needed > free:
+    Raises:
+        UserError: There are none, or they are of another box or other offsets than the experiment says.
+    """
+    path = folder.affinities(part.name)
+    if not path.exists():
+        raise UserError(f"affinities: none of {part.name} in {folder.path}: run `ssns predict` first")
+    affinities = open_volume(path)
+    if (affinities.shape, affinities.origin) != (part.box.shape, part.origin):
+        raise UserError(f"affinities: {path} is not of {part.box}, as {part.name} is now: run `ssns predict` first")
+    offsets = [list(offset) for offset in experiment.offsets]
+    if affinities.attributes.get("offsets", offsets) != offsets:
         raise UserError(
-            f"{part.name}: segmenting {part.box} needs about {needed / 1e9:.0f} GB of memory, and {free / 1e9:.0f} GB"
-            f" are free: set volumes.{part.source.name}.{part.role} to smaller boxes"
+            f"affinities: {path} has the offsets {affinities.attributes['offsets']}, the experiment {offsets}: run"
+            " `ssns predict` first"
         )
+    return affinities
 
 
-def _choose(experiment: Experiment, folder: RunFolder, watched: Sequence[Part]) -> float:
-    """The value with the lowest VOI sum over the validation parts; the method's own where there are none."""
+def check_memory(found: Sequence[Part]) -> None:
+    """Refuse before work begins what cannot be segmented.
+
+    Raises:
+        UserError: A part needs more memory than is free.
+    """
+    for part in found:
+        needed, free = part.box.size * BYTES_PER_VOXEL, psutil.virtual_memory().available
+        if needed > free:
+            raise UserError(
+                f"{part.name}: segmenting {part.box} needs about {needed / 1e9:.0f} GB of memory, and"
+                f" {free / 1e9:.0f} GB are free: set volumes.{part.source.name}.{part.role} to smaller boxes"
+            )
+
+
+def chosen_value(experiment: Experiment, folder: RunFolder) -> float:
+    """The threshold that `segment` took.
+
+    Raises:
+        UserError: `segment` has not been run with this method.
+    """
+    content = json.loads(folder.choice.read_text()) if folder.choice.exists() else {}
+    swept = experiment.segmentation.method.swept
+    if content.get("swept") != swept:
+        raise UserError(f"segmentation: no {swept} has been chosen in {folder.path}: run `ssns segment` first")
+    return float(content["value"])
+
+
+def _choose(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], *, verify: bool) -> float:
+    """The value with the lowest VOI sum over the validation parts; the method's own where nothing is known there."""
+    stamp = folder.stamp("choice", _sweep_inputs(experiment, folder, watched, verify=verify))
+    if stamp.holds(folder.choice, "segment: the sweep", verify=verify):
+        return chosen_value(experiment, folder)
+    keep_experiment(experiment, folder, "segment")
     method = experiment.segmentation.method
-    if not watched:
-        value = float(getattr(method, method.swept))
-        say(f"segment: no validation regions, so {method.swept} stays at {value:g}")
-        write_json(folder.choice, {"value": value, "swept": method.swept, "validation": {}})
-        return value
-    stamp = Stamp(folder.path / "choice.stamp.json", _sweep_inputs(experiment, folder, watched))
-    if stamp.differences() == [] and folder.choice.exists():
-        value, _ = chosen_value(folder)
-        say(f"segment: skipped the sweep, {method.swept} = {value:g} is up to date")
-        return value
-    rows: list[tuple[int, dict[float, Scores]]] = []
-    for part in watched:
-        affinities = open_volume(folder.affinities(part.name)).read()
-        with console.status(f"segment {part.name}: sweep of {method.swept}"):
-            rows.append((part.box.size, swept_scores(affinities, experiment, *known_truth(part))))
-    table = weighted_means(rows)
-    value = min(table, key=lambda each: table[each]["voi_sum"])
-    say(f"segment: {method.swept} = {value:g} is best on validation, VOI sum {table[value]['voi_sum']:.3f}")
-    write_json(
-        folder.choice,
-        {"value": value, "swept": method.swept, "validation": {f"{key:g}": row for key, row in table.items()}},
-    )
-    stamp.write()
+    rows = []
+    with stamp.renewed():
+        for part, truth, known in truths(watched):
+            affinities = open_affinities(experiment, folder, part).read()
+            with console.status(f"segment {part.name}: sweep of {method.swept}"):
+                rows.append((int(known.sum()), swept_scores(affinities, experiment, truth, known)))
+        table = weighted_means(rows) if rows else {}
+        if table:
+            value = min(table, key=lambda each: table[each]["voi_sum"])
+            say(f"segment: {method.swept} = {value:g} is best on validation, VOI sum {table[value]['voi_sum']:.3f}")
+        else:
+            value = float(getattr(method, method.swept))
+            say(f"segment: no validation regions, so {method.swept} stays at {value:g}")
+        rows_shown = {f"{key:g}": row for key, row in table.items()}
+        write_json(folder.choice, {"value": value, "swept": method.swept, "validation": rows_shown})
     return value
 
 
-def _sweep_inputs(experiment: Experiment, folder: RunFolder, watched: Sequence[Part]) -> dict[str, Any]:
+def _sweep_inputs(
+    experiment: Experiment, folder: RunFolder, watched: Sequence[Part], *, verify: bool
+) -> dict[str, Any]:
     return {
-        "method": experiment.segmentation.model_dump(mode="json"),
+        "segmentation": experiment.segmentation.model_dump(mode="json"),
         "scoring": experiment.scoring.model_dump(mode="json"),
         "parts": {
             part.name: {
                 "affinities": fingerprint(folder.affinities(part.name)),
-                "labels": fingerprints({"": part.source}, verify=False)[""].get("labels"),
-                "background": part.source.settings.background,
-                "ignored": part.source.settings.ignored,
+                "labels": part.source.labels_fingerprint(verify=verify),
             }
             for part in watched
         },
     }
 
 
-def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, value: float) -> None:
+def segmentation_stamp(experiment: Experiment, folder: RunFolder, part: Part, value: float) -> Stamp:
+    """What the segmentation of a part is made of."""
+    method = experiment.segmentation.method
+    content = {
+        "method": method.model_dump(mode="json") | {method.swept: value},
+        "affinities": fingerprint(folder.affinities(part.name)),
+    }
+    return folder.stamp(f"{part.name}/segmentation", content)
+
+
+def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinities: Volume, value: float) -> None:
     """Write the segmentation of one part."""
+    target = folder.segmentation(part.name)
+    stamp = segmentation_stamp(experiment, folder, part, value)
+    if stamp.holds(target, f"segment {part.name}"):
+        return
+    keep_experiment(experiment, folder, "segment")
     method = experiment.segmentation.method
     method = method.model_copy(update={method.swept: value})
-    target = folder.segmentation(part.name)
-    source = folder.affinities(part.name)
-    content = {"method": method.model_dump(mode="json"), "affinities": fingerprint(source)}
-    stamp = Stamp(folder.path / part.name / "segmentation.json", content)
-    if stamp.differences() == [] and target.exists():
-        say(f"segment: skipped {part.name}, {target} is up to date")
-        return
-    affinities = open_volume(source)
-    with console.status(f"segment {part.name}"):
+    with stamp.renewed(), console.status(f"segment {part.name}"):
         segmentation = segment(affinities.read(), method, offsets=experiment.offsets)
         write_volume(
             target,
             segmentation,
             voxel_size_nm=affinities.voxel_size_nm,
             origin=affinities.origin,
-            attributes={"method": content["method"]},
+            attributes={"method": method.model_dump(mode="json")},
         )
-    stamp.write()
-    say(f"segment: {part.name} has {int(segmentation.max()):,} segments, {target}")
+    say(f"segment {part.name}: {int(segmentation.max()):,} segments, {target}")

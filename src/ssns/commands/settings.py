@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
 import tomlkit
 from pydantic import BaseModel
 
 from ssns.commands.terminal import say
 from ssns.errors import UserError
-from ssns.experiment import Experiment, component_types
+from ssns.experiment import Experiment, component_types, type_tag
 
 Row = tuple[str, str, str]
 """Dotted key, default, description."""
@@ -20,9 +20,9 @@ Row = tuple[str, str, str]
 def print_settings(section: str) -> None:
     """Print the settings whose key begins with ``section``."""
     everything = list(setting_rows(Experiment))
-    rows = [row for row in everything if not section or f"{row[0]}.".startswith((f"{section}.", f"{section} "))]
+    rows = [row for row in everything if not section or f"{row[0]}.".startswith((f"{section}.", f"{section}["))]
     if not rows:
-        near = difflib.get_close_matches(section, {row[0].split()[0] for row in everything}, 3, 0.4)
+        near = difflib.get_close_matches(section, {row[0] for row in everything}, 3, 0.4)
         raise UserError(f"settings: there is no {section!r}; near it: {', '.join(near) or 'nothing'}")
     width = min(60, max(len(f"{key} = {default}") for key, default, _ in rows))
     for key, default, description in rows:
@@ -30,31 +30,30 @@ def print_settings(section: str) -> None:
 
 
 def setting_rows(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
-    """Rows of a model and of the models in its fields; members of a choice are told apart by their ``type``."""
+    """Rows of a model and of the models in its fields; those of a choice follow the ``type`` that chooses them."""
     for name, field in model.model_fields.items():
-        key = f"{prefix}{name}"
-        inner = component_types(field.annotation)
-        default = field.get_default(call_default_factory=True) if not field.is_required() else ...
         if name == "type":
             continue
-        yield key, _shown(default, bool(inner)), field.description or ""
-        if "dict" in str(field.annotation):
+        key = f"{prefix}{name}"
+        members = component_types(field.annotation)
+        default = ... if field.is_required() else field.get_default(call_default_factory=True)
+        yield key, "" if members else _shown(default), field.description or ""
+        if get_origin(field.annotation) is dict:
             key += ".NAME"
-        for member in inner:
-            tag = member.model_fields["type"].default if "type" in member.model_fields and len(inner) > 1 else None
+        elif get_origin(field.annotation) is tuple and members:
+            key += "[]"
+        for member in members:
+            tag = type_tag(member)
             if tag is not None:
-                yield f'{key} type = "{tag}"', "", (member.__doc__ or "").strip().splitlines()[0]
+                meaning = (member.__doc__ or "").strip().splitlines()[0].replace("`", "")
+                yield f"{key}.type", _shown(tag), meaning + (" (default)" if type(default) is member else "")
             yield from setting_rows(member, f"{key}.")
 
 
-def _shown(default: Any, composed: bool) -> str:
-    """A default as one would write it; that of a component is its type."""
+def _shown(default: Any) -> str:
+    """A default as one would write it."""
     if default is ...:
         return "(needed)"
     if default is None:
         return "none"
-    if isinstance(default, BaseModel):
-        return f'type = "{default.type}"' if hasattr(default, "type") else ""
-    if isinstance(default, tuple) and composed and default:
-        return ""
     return str(tomlkit.item(default).as_string())

@@ -7,6 +7,7 @@ A resumed run equals an uninterrupted one, to the bit on one CPU: all draws of a
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import threading
@@ -102,6 +103,7 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16(device) and not broken else "fp32"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells every precision on standard error
     names: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
     if precision == "fp16" and device == "cpu":
         raise UserError("training.precision: fp16 needs a GPU; on a CPU take bf16 or fp32")
@@ -227,7 +229,9 @@ class _Run:
                 state=state,
             ),
         )
-        (self.folder / "history.json").write_text(json.dumps(self.progress.history, indent=1))
+        partial = self.folder / "history.json.partial"
+        partial.write_text(json.dumps(self.progress.history, indent=1))
+        partial.replace(self.folder / "history.json")
         self.writer.flush()
 
     @contextmanager

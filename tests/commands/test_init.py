@@ -1,0 +1,214 @@
+import tomllib
+
+import h5py
+import numpy as np
+import psutil
+import pytest
+import tifffile
+from toy_experiment import LABELS, RAW, make_toy
+
+from ssns.cli import main
+from ssns.commands.init import Inputs, init_experiment
+from ssns.commands.inputs import open_sources, parts
+from ssns.errors import UserError
+from ssns.experiment import load_experiment
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a raw of 40 sections and labels of its first five."""
+    make_toy(tmp_path, labels=LABELS[:5])
+    (tmp_path / "experiment.toml").unlink()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ssns.commands.init._has_gpu", lambda: False)
+    return tmp_path
+
+
+def init(folder, output="experiment.toml", **given):
+    """The experiment written, as read back, and its table."""
+    init_experiment(Inputs("raw.tif", **({"labels": "labels.tif"} | given)), folder / output)
+    return load_experiment(folder / output), tomllib.loads((folder / output).read_text())
+
+
+def test_an_xy_quarter_in_all_depth_is_held_out_and_nothing_is_lost(folder, capsys):
+    experiment, _ = init(folder)
+    source = open_sources(experiment)["raw"]
+    used = np.zeros(source.raw.shape, int)
+    for role in ("labelled", "validation"):
+        for box in source.boxes(role):
+            used[box.slices] += 1
+    assert (used[:5] == 1).all()
+    assert not used[5:].any()
+    assert [str(box) for box in source.boxes("validation")] == ["z 0..5, y 24..48, x 24..48"]
+    told = capsys.readouterr().out
+    assert (
+        "held out for validation: the quarter y 24..48, x 24..48 of the labelled sections, in all their depth" in told
+    )
+
+
+def test_what_was_found_is_told(folder, capsys):
+    labels = LABELS[:5].copy()
+    labels[:, :12] = 99
+    tifffile.imwrite("labels.tif", labels)
+    init(folder, ignored="99", voxel_size_nm=(30, 6, 6))
+    told = capsys.readouterr().out
+    background, ignored = (labels == 0).mean(), (labels == 99).mean()
+    assert "raw: 40 x 48 x 48 uint8, voxel size 30 x 6 x 6 nm" in told
+    assert "labels: z 0..5, y 0..48, x 0..48, 9 neurons" in told
+    assert f"background = 0: {background:.1%} of the labelled voxels" in told
+    assert f"ignored = 99: {ignored:.1%} of the labelled voxels" in told
+    assert "only 4 neurons are in the part held out" in told
+
+
+def test_every_line_says_what_it_is(folder):
+    init(folder)
+    lines = (folder / "experiment.toml").read_text().splitlines()
+    for key in ("name", "raw", "labels", "background", "ignored", "patch", "steps", "filters", "lr"):
+        line = next(line for line in lines if line.startswith(f"{key} = "))
+        assert "# " in line
+    assert any(line.startswith("# test: ") for line in lines)
+
+
+def test_the_file_may_lie_elsewhere(folder):
+    experiment, table = init(folder, "sub/mine.toml")
+    assert table["volumes"]["raw"]["raw"] == "../raw.tif"
+    assert (experiment.name, experiment.runs) == ("mine", str(folder / "sub" / "runs"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("my raw (1).ome.tif", "my-raw-1"), ("Ünder_score.tif", "Ünder_score"), ("--.tif", "volume")],
+)
+def test_any_name_of_a_file_gives_names_that_are_allowed(folder, name, expected):
+    (folder / "raw.tif").rename(folder / name)
+    init_experiment(Inputs(name, "labels.tif"), folder / "experiment.toml")
+    experiment = load_experiment(folder / "experiment.toml")
+    assert (experiment.name, list(experiment.volumes)) == (expected, [expected])
+
+
+class TestLabelsAsLabsHaveThem:
+    def test_beginning_within_raw(self, folder):
+        experiment, table = init(folder, labels_start=(20, 0, 0))
+        assert table["volumes"]["raw"]["labels_start"] == [20, 0, 0]
+        assert {box.start[0] for box in open_sources(experiment)["raw"].boxes("labelled")} == {20}
+
+    def test_of_a_part_of_the_plane(self, folder):
+        tifffile.imwrite("labels.tif", LABELS[:5, :32, :16])
+        experiment, _ = init(folder, labels_start=(3, 10, 20))
+        boxes = open_sources(experiment)["raw"].boxes("validation")
+        assert [str(box) for box in boxes] == ["z 3..8, y 26..42, x 28..36"]
+
+    @pytest.mark.parametrize(("text", "key", "value"), [("1:4", "z", [1, 4]), ("3, 0,1", "sections", [0, 1, 3])])
+    def test_of_some_sections(self, folder, text, key, value, capsys):
+        _, table = init(folder, sections=text)
+        assert table["volumes"]["raw"]["validation"][key] == value
+        assert ("scattered sections" in capsys.readouterr().out) == (key == "sections")
+
+    def test_only_the_sections_that_count_are_counted(self, folder, capsys):
+        labels = LABELS[:5].copy()
+        labels[3:] = 0
+        tifffile.imwrite("labels.tif", labels)
+        init(folder, sections="0:3")
+        assert f"background = 0: {(LABELS[0] == 0).mean():.1%}" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("filled", "advice"), [([1, 2], "1:3"), ([0, 3], "0,3")])
+    def test_of_some_sections_unsaid(self, folder, filled, advice, capsys):
+        labels = np.zeros_like(LABELS[:5])
+        labels[filled] = LABELS[filled]
+        tifffile.imwrite("labels.tif", labels)
+        init(folder)
+        told = capsys.readouterr().out
+        assert "3 of 5 sections hold no neuron" in told
+        assert f"leave them out with --sections {advice}\n" in told
+        init(folder, "again.toml", sections=advice)
+        assert "hold no neuron" not in capsys.readouterr().out
+
+    def test_as_colours(self, folder):
+        colours = np.zeros((5, 48, 48, 3), np.uint8)
+        colours[..., 2] = LABELS[:5]
+        tifffile.imwrite("labels.tif", colours, photometric="rgb")
+        experiment, _ = init(folder, rgb_ids=True)
+        assert np.array_equal(open_sources(experiment)["raw"].labels.read(), LABELS[:5])
+
+    def test_without_background(self, folder, capsys):
+        experiment, _ = init(folder, background="none", ignored="0")
+        assert (experiment.volumes["raw"].background, experiment.volumes["raw"].ignored) == (None, 0)
+        assert "background = none" in capsys.readouterr().out
+
+    def test_with_another_background_than_said(self, folder, capsys):
+        init(folder, background="77")
+        assert "no voxel has the background id 77" in capsys.readouterr().out
+
+    def test_in_a_dataset(self, folder):
+        with h5py.File(folder / "both.h5", "w") as file:
+            file["raw"], file["ids"] = RAW, LABELS
+        init_experiment(Inputs("both.h5:raw", "both.h5:ids"), folder / "experiment.toml")
+        experiment = load_experiment(folder / "experiment.toml")
+        assert experiment.volumes["both"].labels == f"{folder / 'both.h5'}:ids"
+        open_sources(experiment)
+
+    def test_not_at_all(self, folder, capsys):
+        experiment, _ = init(folder, labels=None)
+        assert not experiment.volumes["raw"].labelled
+        told = capsys.readouterr().out
+        assert "no labels: there is nothing to train on" in told
+        assert "--checkpoint" in told
+
+
+def test_of_a_volume_too_large_a_part_around_the_labels_is_the_target(folder, capsys, monkeypatch):
+    memory = psutil.virtual_memory()._replace(available=2 * 100 * 40 * 32 * 32)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    experiment, _ = init(folder)
+    target = next(part for part in parts(experiment, open_sources(experiment)) if part.role == "target")
+    assert str(target.box) == "z 0..40, y 8..40, x 8..40"
+    assert "too large for this memory" in capsys.readouterr().out
+
+
+class TestErrors:
+    def test_an_old_file_is_not_overwritten_unasked(self, folder):
+        (folder / "experiment.toml").write_text("mine")
+        with pytest.raises(UserError, match=r"exists: name another file with --output, or overwrite it with --force"):
+            init(folder)
+        assert (folder / "experiment.toml").read_text() == "mine"
+        init_experiment(Inputs("raw.tif"), folder / "experiment.toml", overwrite=True)
+        load_experiment(folder / "experiment.toml")
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"sections": "1-3"}, "--sections: wanted 0:5 or 3,40,77, got '1-3'"),
+            ({"sections": "0:6"}, r"--sections: wanted some of z 0\.\.5, the labels, got 0:6"),
+            ({"sections": "3:1"}, "--sections: wanted some of"),
+            ({"sections": "0,5"}, "--sections: wanted some of"),
+            ({"background": "black"}, "--background: wanted an id of at least 0, or none, got 'black'"),
+            ({"ignored": "-1"}, "--ignored: wanted an id of at least 0, or none, got '-1'"),
+            ({"labels_start": (36, 0, 0)}, r"labels reach z 40\.\.41 but raw ends at z 40"),
+            ({"voxel_size_nm": (30, 0, 6)}, "voxel_size_nm is .*: wanted three nanometres above 0"),
+            ({"labels": "lables.tif"}, r"lables.tif does not exist \(did you mean labels.tif"),
+        ],
+    )
+    def test_is_told_and_nothing_is_written(self, folder, given, message):
+        with pytest.raises(UserError, match=message):
+            init(folder, **given)
+        assert not (folder / "experiment.toml").exists()
+
+    def test_labels_of_another_voxel_size(self, folder):
+        for name, array, size in (("raw", RAW, (30, 6, 6)), ("ids", LABELS, (30, 12, 12))):
+            with h5py.File(folder / f"{name}.h5", "w") as file:
+                file["main"] = array
+                file["main"].attrs["resolution"] = size
+        with pytest.raises(UserError, match=r"labels have voxels of .*12.* nm, but raw has .*resample the labels"):
+            init_experiment(Inputs("raw.h5", "ids.h5"), folder / "experiment.toml")
+
+
+def test_the_command_line_passes_everything_on(folder, capsys):
+    place = ["--voxel-size-nm", "30", "6", "6", "--labels-start", "2", "0", "0", "--sections", "2,4"]
+    ids = ["--background", "none", "--ignored", "0"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["init", "raw.tif", "--labels", "labels.tif", *place, *ids, "-o", "out.toml"])
+    volume = load_experiment(folder / "out.toml").volumes["raw"]
+    assert volume.voxel_size_nm == (30, 6, 6)
+    assert volume.labels_start == (2, 0, 0)
+    assert (volume.background, volume.ignored) == (None, 0)
+    assert volume.validation[0].sections == (2, 4)
+    assert "next: ssns run out.toml" in capsys.readouterr().out

@@ -1,0 +1,145 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from toy_experiment import RAW, make_toy, touch, toy
+
+from ssns.blockwise import Markers
+from ssns.commands.predict import predict_experiment
+from ssns.commands.run_folder import RunFolder
+from ssns.errors import UserError
+from ssns.prediction import predict
+from ssns.volume import open_volume
+
+TERMINATED = """
+import os, signal, sys
+from ssns.blockwise import Markers
+from ssns.commands.predict import predict_experiment
+from ssns.experiment import load_experiment
+
+marked = Markers.mark
+def terminated(self, block):
+    marked(self, block)
+    if block.write.start[0] == 8:
+        os.kill(os.getpid(), signal.SIGTERM)
+Markers.mark = terminated
+predict_experiment(load_experiment(sys.argv[1], {"prediction.halo": [2, 8, 8]}))
+"""
+
+
+def affinities(path, part="a-test"):
+    return open_volume(RunFolder.of(toy(path)).affinities(part))
+
+
+@pytest.fixture
+def marks(monkeypatch):
+    """The blocks that are predicted."""
+    found = []
+    marked = Markers.mark
+    monkeypatch.setattr(Markers, "mark", lambda self, block: (found.append(str(block)), marked(self, block)))
+    return found
+
+
+def test_affinities_are_those_of_the_python_interface_and_lie_where_raw_does(finished):
+    experiment = toy(finished)
+    raw = open_volume(finished.with_name("raw.tif"))
+    boxes = {"a-validation": slice(4, 8), "a-test": slice(8, 40)}
+    whole = predict(raw, RunFolder.of(experiment).best, experiment.prediction)
+    for part, sections in boxes.items():
+        volume = affinities(finished, part)
+        difference = np.abs(volume.read().astype(int) - whole[:, sections])
+        assert difference.mean() < 0.5  # less context than the whole volume gives
+        assert (volume.origin, volume.voxel_size_nm) == ((sections.start, 0, 0), (30, 6, 6))
+        assert volume.attributes["offsets"] == [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+
+
+def test_terminated_in_the_middle_it_goes_on_and_equals_uninterrupted(finished, marks):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    stopped = subprocess.run(
+        [sys.executable, "-c", TERMINATED, finished], env=environment, capture_output=True, check=False
+    )
+    assert stopped.returncode == -signal.SIGTERM, stopped.stderr.decode()
+    changed = toy(finished, prediction__halo=[2, 8, 8])
+    predict_experiment(changed)
+    assert marks == ["z 24..40, y 0..48, x 0..48"]
+    resumed = affinities(finished).read()
+    (RunFolder.of(changed).path / "a-test" / "affinities.stamp.json").unlink()
+    predict_experiment(changed)
+    assert len(marks) == 3
+    assert np.array_equal(affinities(finished).read(), resumed)
+
+
+class TestWhatIsLeftUnfinished:
+    @pytest.fixture
+    def unfinished(self, finished, monkeypatch):
+        """A prediction with another halo, of which one block is done."""
+
+        def failing(self, block):
+            marked(self, block)
+            if block.write.start[0] == 8:
+                raise KeyboardInterrupt
+
+        marked = Markers.mark
+        with monkeypatch.context() as broken:
+            broken.setattr(Markers, "mark", failing)
+            with pytest.raises(KeyboardInterrupt):
+                predict_experiment(toy(finished, prediction__halo=[2, 8, 8]))
+        return finished
+
+    def test_is_not_believed_by_other_settings(self, unfinished, marks):
+        predict_experiment(toy(unfinished, prediction__halo=[3, 8, 8]))
+        assert len(marks) == 3
+
+    def test_is_not_believed_by_another_checkpoint(self, unfinished, marks):
+        touch(RunFolder.of(toy(unfinished)).best)
+        predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8]))
+        assert len(marks) == 3
+
+    def test_does_not_make_the_old_affinities_look_done(self, unfinished, marks):
+        predict_experiment(toy(unfinished))
+        assert len(marks) == 3
+
+    def test_heeds_smaller_blocks(self, unfinished, marks):
+        predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8], prediction__block=[32, 48, 48]))
+        assert marks == ["z 8..40, y 0..48, x 0..48"]
+
+    def test_may_be_damaged(self, unfinished, marks):
+        partial = RunFolder.of(toy(unfinished)).affinities("a-test").with_name("affinities.zarr.partial")
+        (partial / "0" / "zarr.json").unlink()
+        predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8]))
+        assert len(marks) == 2  # of the test part; validation was done
+
+
+class TestIntensities:
+    def test_of_weights_from_elsewhere_are_measured_here(self, finished, tmp_path, capsys):
+        """A volume of the same name in another experiment may be another volume."""
+        (tmp_path / "other").mkdir()
+        other = make_toy(tmp_path / "other", raw=RAW // 2)
+        predict_experiment(toy(other), checkpoint=RunFolder.of(toy(finished)).best)
+        low, high = np.percentile(RAW // 2, (0.1, 99.9))
+        assert f"a-test: intensities {low:g}..{high:g} become 0..1" in capsys.readouterr().out
+        difference = np.abs(affinities(other).read().astype(int) - affinities(finished).read())
+        assert difference.mean() < 5
+
+    def test_of_a_further_volume_are_measured(self, finished, capsys):
+        tifffile.imwrite(finished.with_name("b.tif"), RAW // 4)
+        predict_experiment(toy(finished, volumes__b={"raw": "b.tif", "target": "0:4"}))
+        told = capsys.readouterr().out
+        assert "predict b-target: intensities" in told
+        assert "a-test: skipped" in told
+
+
+class TestErrors:
+    def test_no_checkpoint_names_the_verb(self, tmp_path):
+        with pytest.raises(UserError, match=r"no file at .*best.pt: run `ssns train` first, or name one with"):
+            predict_experiment(toy(make_toy(tmp_path)))
+
+    def test_offsets_of_another_training(self, finished):
+        with pytest.raises(UserError, match=r"offsets: the experiment has .*, but .* was trained for"):
+            predict_experiment(
+                toy(finished, offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, -9]], prediction__halo=[1, 8, 8])
+            )

@@ -1,0 +1,78 @@
+import re
+
+import pytest
+from toy_experiment import make_toy, touch, toy
+
+import ssns.commands.segment
+from ssns.commands.run import run_experiment
+from ssns.commands.run_folder import RunFolder
+from ssns.errors import UserError
+
+STAGES = ("train", "predict", "sweep", "segment", "evaluate")
+
+
+def stages_done(told):
+    """Which stages did not say that they were skipped."""
+    skipped = set(re.findall(r"^(train|predict|segment|evaluate).*: skipped", told, re.M))
+    sweep = {"sweep"} if "the sweep: skipped" in told else set()
+    return [stage for stage in STAGES if stage not in skipped | sweep]
+
+
+def test_everything_is_there(finished_run):
+    folder = RunFolder(finished_run / "runs" / "toy")
+    for path in (folder.best, folder.history, folder.choice, folder.scores, folder.report):
+        assert path.is_file()
+    assert {part.name for part in folder.path.glob("a-*")} == {"a-validation", "a-test"}
+
+
+def test_a_finished_run_is_skipped_without_torch(finished, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    run_experiment(toy(finished))
+    assert stages_done(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"training__log_every": 1, "training__validation_share": 0.5}, []),
+        ({"prediction__batch": 1}, []),
+        ({"scoring__convention": "singletons"}, ["sweep", "evaluate"]),
+        ({"segmentation__method": {"minimum_size": 5}}, ["sweep", "segment", "evaluate"]),
+        ({"prediction__halo": [2, 16, 16]}, ["predict", "sweep", "segment", "evaluate"]),
+        ({"training__optimizer": {"lr": 0.01}}, list(STAGES)),
+        ({"volumes__a__labelled": "0:3"}, list(STAGES)),
+    ],
+)
+def test_a_change_of_settings_redoes_what_follows_from_it(finished, capsys, change, expected):
+    run_experiment(toy(finished, **change))
+    assert stages_done(capsys.readouterr().out) == expected
+
+
+def test_a_touched_input_counts_as_changed_unless_its_data_are_compared(finished, capsys):
+    touch(finished.with_name("raw.tif"))
+    touch(finished.with_name("labels.tif"))
+    run_experiment(toy(finished), verify=True)
+    assert stages_done(capsys.readouterr().out) == []
+    run_experiment(toy(finished))
+    assert stages_done(capsys.readouterr().out) == []
+    touch(finished.with_name("raw.tif"))
+    run_experiment(toy(finished))
+    assert stages_done(capsys.readouterr().out) == ["train", "predict", "sweep", "segment", "evaluate"]
+
+
+def test_weights_given_are_not_trained(finished, tmp_path, capsys):
+    checkpoint = RunFolder.of(toy(finished)).best
+    other = tmp_path / "other"
+    other.mkdir()
+    experiment = toy(make_toy(other), volumes__a__labelled=[])
+    run_experiment(experiment, checkpoint=checkpoint)
+    assert RunFolder.of(experiment).report.is_file()
+    assert not RunFolder.of(experiment).training.exists()
+
+
+def test_what_cannot_be_segmented_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(ssns.commands.segment, "BYTES_PER_VOXEL", 10**9)
+    experiment = toy(make_toy(tmp_path))
+    with pytest.raises(UserError, match=r"a-validation: segmenting .* needs about"):
+        run_experiment(experiment)
+    assert not RunFolder.of(experiment).path.exists()

@@ -1,0 +1,108 @@
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from toy_experiment import make_toy, toy
+
+from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, resolved_toml
+from ssns.errors import UserError
+from ssns.experiment import load_experiment
+
+
+def differences(before, now, folder):
+    Stamp(folder / "x.stamp.json", before).write()
+    return Stamp(folder / "x.stamp.json", now).differences()
+
+
+def state(**changes):
+    return {"files": 1, "bytes": 10, "modified_ns": 5, "shape": [1, 2, 3], "dtype": "uint8"} | changes
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        ({"a": {"b": 1}}, {"a": {"b": 1}}, []),
+        ({"a": {"b": 1}, "c": 2}, {"a": {"b": 2}, "d": 2}, ["a.b", "c", "d"]),
+        ({"a": [1, 2]}, {"a": (1, 2)}, []),
+        ({"a": {"type": "x", "p": 1}}, {"a": {"type": "y", "q": 1}}, ["a.type"]),
+        ({"raw": state()}, {"raw": state(modified_ns=6, bytes=11)}, ["raw"]),
+        ({"raw": state(blake2b="s")}, {"raw": state(blake2b="s", modified_ns=6, bytes=11, files=2)}, []),
+        ({"raw": state(blake2b="s")}, {"raw": state(blake2b="t")}, ["raw.blake2b"]),
+        ({"raw": state(blake2b="s")}, {"raw": state(blake2b="s", shape=[3, 2, 1])}, ["raw.shape"]),
+        ({"raw": state(blake2b="s")}, {"raw": state()}, []),
+        ({"raw": state()}, {"raw": state(blake2b="s")}, []),
+        ({"raw": state()}, {"raw": state(blake2b="s", modified_ns=6)}, ["raw"]),
+    ],
+)
+def test_differences_name_what_has_changed(before, now, changed, tmp_path):
+    assert differences(before, now, tmp_path) == changed
+
+
+def test_no_stamp_is_not_no_difference(tmp_path):
+    assert Stamp(tmp_path / "x.stamp.json", {}).differences() is None
+
+
+def test_a_stamp_is_gone_while_the_work_is_done_and_stays_away_if_it_fails(tmp_path):
+    stamp = Stamp(tmp_path / "x.stamp.json", {"a": 1})
+    stamp.write()
+    with suppress(KeyboardInterrupt), stamp.renewed():
+        assert not stamp.path.exists()
+        raise KeyboardInterrupt
+    assert not stamp.path.exists()
+    with stamp.renewed():
+        assert not stamp.path.exists()
+    assert stamp.differences() == []
+
+
+def test_the_resolved_experiment_can_be_loaded_and_is_the_same(tmp_path):
+    experiment = toy(make_toy(tmp_path), training__optimizer={"type": "adam"}, training__clip=1.5)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "resolved.toml").write_text(resolved_toml(experiment))
+    assert load_experiment(elsewhere / "resolved.toml") == experiment
+
+
+def test_each_stage_keeps_what_it_was_made_with(tmp_path):
+    experiment = toy(make_toy(tmp_path), seed=7)
+    folder = RunFolder.of(experiment)
+    keep_experiment(experiment, folder, "train")
+    keep_experiment(toy(tmp_path / "experiment.toml", seed=8), folder, "predict")
+    kept = json.loads((folder.path / "provenance.json").read_text())
+    assert {stage: row["seed"] for stage, row in kept.items()} == {"train": 7, "predict": 8}
+    assert kept["train"]["versions"].keys() >= {"python", "numpy", "waterz"}
+    assert load_experiment(folder.path / "experiment.toml").seed == 8
+
+
+class TestLock:
+    def test_a_second_process_is_refused_and_a_dead_one_lets_go(self, tmp_path):
+        folder = RunFolder(tmp_path / "runs" / "toy")
+        holder = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import sys, time; from pathlib import Path; from ssns.commands.run_folder import RunFolder\n"
+                "with RunFolder(Path(sys.argv[1])).locked(): print('locked', flush=True); time.sleep(60)",
+                folder.path,
+            ],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        assert holder.stdout.readline() == b"locked\n"
+        try:
+            with pytest.raises(UserError, match=f"process {holder.pid} works in this run folder"), folder.locked():
+                pass
+        finally:
+            holder.kill()
+            holder.communicate()
+        with folder.locked():
+            pass
+
+    def test_processes_of_further_devices_may_join(self, tmp_path, monkeypatch):
+        folder = RunFolder(tmp_path)
+        with folder.locked():
+            monkeypatch.setenv("RANK", "1")
+            with folder.locked():
+                pass

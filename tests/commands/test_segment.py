@@ -1,0 +1,130 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from toy_experiment import LABELS, make_toy, touch, toy, write_affinities
+
+import ssns.commands.segment
+from ssns.commands.segment import check_memory, segment_experiment
+from ssns.errors import UserError
+from ssns.metrics import score
+from ssns.space import Box
+from ssns.volume import open_volume
+
+
+@pytest.fixture
+def path(tmp_path):
+    return make_toy(tmp_path)
+
+
+def test_perfect_affinities_give_the_neurites_back_where_they_are(path):
+    experiment = toy(path)
+    folder = write_affinities(experiment)
+    segment_experiment(experiment)
+    segmentation = open_volume(folder.segmentation("a-test"))
+    assert score(segmentation.read(), LABELS[8:40]).voi_sum < 1e-9
+    assert (segmentation.origin, segmentation.voxel_size_nm) == ((8, 0, 0), (30, 6, 6))
+
+
+def test_the_threshold_is_the_best_of_the_sweep_on_validation(path):
+    experiment = toy(path)
+    folder = write_affinities(experiment)
+    segment_experiment(experiment)
+    content = json.loads(folder.choice.read_text())
+    sums = {float(value): row["voi_sum"] for value, row in content["validation"].items()}
+    assert sums.keys() == {0.3, 0.6}
+    assert sums[content["value"]] == min(sums.values())
+    assert open_volume(folder.segmentation("a-test")).attributes["method"]["threshold"] == content["value"]
+
+
+def test_without_validation_the_methods_own_threshold_stays(path, capsys):
+    experiment = toy(path, volumes__a__validation=[], segmentation__method={"threshold": 0.25})
+    folder = write_affinities(experiment)
+    segment_experiment(experiment)
+    assert json.loads(folder.choice.read_text())["value"] == 0.25
+    assert "no validation regions, so threshold stays at 0.25" in capsys.readouterr().out
+
+
+def test_a_second_run_skips_and_a_change_redoes_what_follows_from_it(path, capsys):
+    folder = write_affinities(toy(path))
+    segment_experiment(toy(path))
+    capsys.readouterr()
+    segment_experiment(toy(path))
+    assert capsys.readouterr().out.count("skipped") == 3
+    segment_experiment(toy(path, segmentation__thresholds=[0.3, 0.6, 0.9]))
+    told = capsys.readouterr().out
+    assert "the sweep: again, because of segmentation.thresholds" in told
+    assert told.count("skipped") == 2  # the same threshold was chosen
+    segment_experiment(toy(path, segmentation__method={"type": "multicut"}))
+    told = capsys.readouterr().out
+    assert "segment a-test: again, because of method.type" in told
+    assert open_volume(folder.segmentation("a-test")).attributes["method"]["type"] == "multicut"
+    assert "skipped" not in told
+
+
+def test_touched_labels_are_swept_again_unless_their_data_are_compared(path, capsys):
+    write_affinities(toy(path))
+    segment_experiment(toy(path), verify=True)
+    touch(path.with_name("labels.tif"))
+    capsys.readouterr()
+    segment_experiment(toy(path), verify=True)
+    assert capsys.readouterr().out.count("skipped") == 3
+    segment_experiment(toy(path))  # the present time was kept
+    assert capsys.readouterr().out.count("skipped") == 3
+    touch(path.with_name("labels.tif"))
+    segment_experiment(toy(path))
+    assert "because of parts.a-validation.labels" in capsys.readouterr().out
+
+
+def test_a_failure_in_the_middle_leaves_nothing_that_looks_done(path, capsys, monkeypatch):
+    folder = write_affinities(toy(path))
+    segment_experiment(toy(path))
+    other = toy(path, segmentation__method={"type": "multicut"})
+
+    def failing(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ssns.commands.segment, "write_volume", failing)
+        with pytest.raises(KeyboardInterrupt):
+            segment_experiment(other)
+    capsys.readouterr()
+    segment_experiment(other)
+    assert "segment a-validation: skipped" not in capsys.readouterr().out
+    assert open_volume(folder.segmentation("a-validation")).attributes["method"]["type"] == "multicut"
+
+
+class TestErrors:
+    def test_no_affinities_name_the_verb(self, path):
+        with pytest.raises(UserError, match=r"none of a-validation in .*run `ssns predict` first"):
+            segment_experiment(toy(path))
+
+    def test_affinities_of_another_box(self, path):
+        write_affinities(toy(path))
+        with pytest.raises(UserError, match=r"is not of z 10\.\.40, .* as a-test is now: run `ssns predict` first"):
+            segment_experiment(toy(path, volumes__a__test="10:40"))
+
+    def test_affinities_of_other_offsets(self, path):
+        write_affinities(toy(path))
+        with pytest.raises(UserError, match=r"has the offsets \[\[-1, 0, 0\].*run `ssns predict` first"):
+            segment_experiment(toy(path, offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -3], [0, 0, -1]]))
+
+    def test_too_large_for_memory(self, monkeypatch):
+        part = SimpleNamespace(name="a-target", role="target", box=Box.of_shape((10**4,) * 3), source=None)
+        part.source = SimpleNamespace(name="a")
+        with pytest.raises(UserError, match=r"needs about 100000 GB .* set volumes\.a\.target to smaller boxes"):
+            check_memory([part])
+
+
+def test_unknown_voxels_do_not_judge(tmp_path):
+    labels = LABELS.copy()
+    labels[4:8, :24] = 99  # one wrong neuron over many, declared unknown
+    path = make_toy(tmp_path, labels=labels)
+    folder = write_affinities(toy(path))
+    segment_experiment(toy(path))
+    wrong = json.loads(folder.choice.read_text())["validation"]
+    segment_experiment(toy(path, volumes__a__ignored=99))
+    right = json.loads(folder.choice.read_text())["validation"]
+    assert min(row["voi_sum"] for row in wrong.values()) > 0.1
+    assert np.isclose(min(row["voi_sum"] for row in right.values()), 0)

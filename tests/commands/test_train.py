@@ -1,0 +1,154 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toy_experiment import make_toy, toy
+
+from ssns.checkpoint import load_checkpoint
+from ssns.cli import main
+from ssns.commands.inputs import open_sources
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.train import Validation, train_experiment
+from ssns.errors import UserError
+from ssns.volume.normalization import IntensityRange
+
+KILLED = """
+import os, signal, sys
+from ssns.commands.train import Validation, train_experiment
+from ssns.experiment import load_experiment
+
+scored = Validation.__call__
+def killed(self, network, step):
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return scored(self, network, step)
+Validation.__call__ = killed
+train_experiment(load_experiment(sys.argv[1]))
+"""
+
+
+def weights(folder):
+    return {name: tensor.numpy() for name, tensor in load_checkpoint(folder / "last.pt").weights.items()}
+
+
+def test_killed_in_the_middle_and_gone_on_equals_uninterrupted(finished, tmp_path, capsys):
+    path = make_toy(tmp_path)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    train_experiment(toy(path))
+    assert "going on from step 3 of 4" in capsys.readouterr().out
+    resumed, whole = (weights(RunFolder.of(toy(each)).training) for each in (path, finished))
+    assert resumed.keys() == whole.keys()
+    assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_request_to_stop_ends_with_a_message(tmp_path, capsys, monkeypatch, number):
+    path = make_toy(tmp_path)
+    scored = Validation.__call__
+
+    def signalled(self, network, step):
+        os.kill(os.getpid(), number)
+        return scored(self, network, step)
+
+    monkeypatch.setattr(Validation, "__call__", signalled)
+    with pytest.raises(SystemExit, match="1"):
+        main(["train", str(path)])
+    assert "stopped at step 2 of 4" in capsys.readouterr().err
+    monkeypatch.setattr(Validation, "__call__", scored)
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", str(path)])
+    assert "going on from step 2 of 4" in capsys.readouterr().out
+
+
+def test_a_changed_setting_sets_the_old_training_aside(finished, capsys):
+    folder = RunFolder.of(toy(finished))
+    before = folder.best.read_bytes()
+    train_experiment(toy(finished, training__optimizer={"lr": 0.5}))
+    told = capsys.readouterr().out
+    assert "train: settings.training.optimizer.lr changed since the last training, which is kept in" in told
+    assert (folder.path / "train-1" / "best.pt").read_bytes() == before
+    assert folder.best.read_bytes() != before
+    train_experiment(toy(finished, training__optimizer={"lr": 0.25}))
+    assert (folder.path / "train-2").is_dir()
+
+
+def test_checkpoints_of_unknown_settings_are_not_gone_on_from(finished, capsys):
+    folder = RunFolder.of(toy(finished))
+    (folder.training / "stamp.json").unlink()
+    train_experiment(toy(finished))
+    told = capsys.readouterr().out
+    assert "there is no record of its settings" in told
+    assert "training from step 0 of 4" in told
+
+
+def test_a_best_checkpoint_that_is_gone_is_trained_again(finished):
+    folder = RunFolder.of(toy(finished))
+    folder.best.unlink()
+    train_experiment(toy(finished))
+    assert folder.best.is_file()
+
+
+def test_a_further_volume_to_segment_trains_nothing(finished, capsys):
+    experiment = toy(finished, volumes__b={"raw": "raw.tif", "target": "0:4"})
+    train_experiment(experiment)
+    assert "train: skipped" in capsys.readouterr().out
+
+
+class Thresholded(nn.Module):
+    """Affinities read off the brightness of both ends."""
+
+    stride = (1, 1, 1)
+    shrink = (0, 0, 0)
+
+    def forward(self, raw):
+        bright = (raw > 0.5).float()
+        ends = [torch.minimum(bright, torch.roll(bright, 1, axis)) for axis in (2, 3, 4)]
+        return 20 * torch.cat(ends, dim=1) - 10
+
+
+def test_validation_segments_and_scores(tmp_path):
+    experiment = toy(make_toy(tmp_path))
+    validation = Validation.of(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
+    scores = validation(Thresholded(), 0)
+    assert scores["voi_sum"] < 1e-9
+    assert scores["threshold"] in (0.3, 0.6)
+
+
+def test_processes_for_further_devices_only_train(finished, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("ssns.commands.train._fit", lambda *args: None)
+    with pytest.raises(SystemExit):
+        train_experiment(toy(finished, training__optimizer={"lr": 0.5}))
+    assert not (RunFolder.of(toy(finished)).path / "train-1").exists()
+
+
+class TestWarnings:
+    def test_isolated_sections_cannot_teach_z(self, tmp_path, capsys):
+        experiment = toy(make_toy(tmp_path), volumes__a__labelled={"sections": [0, 2]}, training__steps=1)
+        train_experiment(experiment)
+        told = capsys.readouterr().out
+        assert "offset [-1, 0, 0]: no labelled box holds both ends" in told
+        assert "offset [0, -1, 0]" not in told
+
+    def test_without_validation_the_last_checkpoint_is_the_best(self, tmp_path, capsys):
+        experiment = toy(make_toy(tmp_path), volumes__a__validation=[], training__steps=1)
+        best = train_experiment(experiment)
+        assert "no validation regions" in capsys.readouterr().out
+        assert load_checkpoint(best).step == 1
+
+
+class TestErrors:
+    def test_nothing_to_learn_from(self, tmp_path):
+        with pytest.raises(UserError, match=r"wanted a volume with labelled regions .*--checkpoint FILE"):
+            train_experiment(toy(make_toy(tmp_path), volumes__a__labelled=[]))
+
+    def test_a_patch_that_the_network_cannot_take(self, tmp_path):
+        with pytest.raises(UserError, match=r"training\.patch: wanted multiples of \(1, 2, 2\) .* got \(4, 15, 16\)"):
+            train_experiment(toy(make_toy(tmp_path), training__patch=[4, 15, 16]))

@@ -1,0 +1,213 @@
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssns.errors import UserError
+from ssns.experiment import Experiment, Region, check_roles, load_experiment, region_boxes
+from ssns.networks import ResidualUNetSettings
+from ssns.segmentation import Multicut, Waterz
+from ssns.space import Box
+
+SHIPPED = sorted((Path(__file__).parents[1] / "experiments").glob("**/*.toml"))
+BOUNDS = Box.of_shape((10, 64, 64))
+
+
+def load(folder, text="", **changes):
+    """An experiment of one volume with ``text`` added; changes have __ for a dot."""
+    path = folder / "experiment.toml"
+    path.write_text(f'{text}\n[volumes.a]\nraw = "raw.tif"\n' if "[volumes" not in text else text)
+    return load_experiment(path, {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def refusal(folder, text="", **changes):
+    """The lines of the error, without the first."""
+    with pytest.raises(UserError) as error:
+        load(folder, text, **changes)
+    return [line.strip() for line in str(error.value).splitlines()[1:]]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_experiment_is_valid_and_says_only_what_differs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSNS_DEVELOPMENT_DATA", str(tmp_path))
+    experiment = load_experiment(path)
+    for volume in experiment.volumes.values():
+        assert Path(volume.raw).parent == tmp_path
+    bounds = {name: Box.of_shape((100, 1024, 1024)) for name in experiment.volumes}
+    assert check_roles(experiment, bounds) == []
+    table = tomllib.loads(path.read_text())
+    given = {key for key in table if key not in ("name", "volumes")}
+    assert all(getattr(experiment, key) != getattr(Experiment.model_validate(_least(table)), key) for key in given)
+
+
+def _least(table):
+    return {"volumes": {name: {"raw": volume["raw"]} for name, volume in table["volumes"].items()}}
+
+
+def test_there_are_shipped_experiments():
+    assert SHIPPED
+
+
+class TestReading:
+    def test_paths_are_relative_to_the_file(self, tmp_path):
+        experiment = load(tmp_path, '[volumes.a]\nraw = "x/../raw.tif"\nlabels = "/abs/ids.h5:main"\n')
+        assert experiment.volumes["a"].raw == str(tmp_path / "raw.tif")
+        assert experiment.volumes["a"].labels == "/abs/ids.h5:main"
+        assert experiment.runs == str(tmp_path / "runs")
+
+    def test_names_of_the_environment_are_replaced(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("WHERE", str(tmp_path / "there"))
+        assert load(tmp_path, volumes__a__raw="$WHERE/r.tif").volumes["a"].raw == str(tmp_path / "there" / "r.tif")
+
+    def test_a_name_that_is_not_set_is_an_error(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("NOWHERE", raising=False)
+        with pytest.raises(UserError, match="the environment variable NOWHERE is not set"):
+            load(tmp_path, volumes__a__raw="$NOWHERE/r.tif")
+
+    def test_changes_go_before_the_file(self, tmp_path):
+        experiment = load(tmp_path, "seed = 1", seed=2, training__steps=3)
+        assert (experiment.seed, experiment.training.steps) == (2, 3)
+
+    def test_a_component_without_type_is_of_the_default_type(self, tmp_path):
+        experiment = load(tmp_path, "[segmentation.method]\nthreshold = 0.3\n[training.optimizer]\nlr = 0.5")
+        assert experiment.segmentation.method == Waterz(threshold=0.3)
+        assert (experiment.training.optimizer.type, experiment.training.optimizer.lr) == ("adamw", 0.5)
+
+    def test_and_so_are_the_components_within_it(self, tmp_path):
+        experiment = load(tmp_path, segmentation__method__fragments__seeds__boundary=0.25)
+        assert experiment.segmentation.method.fragments.seeds.boundary == 0.25
+        experiment = load(tmp_path, segmentation__method={"type": "multicut", "solver": {"iterations": 3}})
+        assert experiment.segmentation.method == Multicut.model_validate(
+            {"solver": {"type": "kernighan_lin", "iterations": 3}}
+        )
+
+    def test_none_is_a_word(self, tmp_path):
+        assert load(tmp_path, '[volumes.a]\nraw = "r"\nbackground = "none"').volumes["a"].background is None
+
+    @pytest.mark.parametrize(
+        ("content", "message"), [(b"name = ", "is not TOML"), (b"\xff\xfe", "is not TOML"), (None, "no file at")]
+    )
+    def test_what_is_no_file_of_toml_is_refused(self, tmp_path, content, message):
+        path = tmp_path / "experiment.toml"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            load_experiment(path)
+
+    def test_a_folder_is_no_file(self, tmp_path):
+        with pytest.raises(UserError, match="cannot be read"):
+            load_experiment(tmp_path)
+
+    def test_a_value_has_no_settings(self, tmp_path):
+        with pytest.raises(UserError, match=r"--seed\.x: seed is a value"):
+            load(tmp_path, "seed = 1", seed__x=2)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"training__stepz": 3}, "training.stepz: there is no such setting; did you mean steps?"),
+            ({"trainig__steps": 3}, "trainig: there is no such setting; did you mean training?"),
+            ({"training__optimizer__lrr": 3}, "training.optimizer.lrr: there is no such setting; did you mean lr?"),
+            ({"volumes__a__labeled": "0:5"}, "volumes.a.labeled: there is no such setting; did you mean labelled?"),
+            (
+                {"volumes__raw": {"raw": "r", "labeled": "0:5"}},  # a volume with the name of a setting
+                "volumes.raw.labeled: there is no such setting; did you mean labelled?",
+            ),
+            (
+                {"volumes__a__test": [{"z": [0, 5], "u": 1}]},
+                "volumes.a.test.0.u: there is no such setting; known here: sections, x, y, z",
+            ),
+            ({"loss__type": "dise"}, "loss.type: there is no 'dise'; did you mean 'dice'?"),
+            (
+                {"segmentation__method__fragments": {"type": "magic"}},
+                "segmentation.method.fragments.type: there is no 'magic'; known here: distance_transform_watershed,"
+                " seeded_watershed",
+            ),
+            (
+                {"augmentation__steps": [{"probability": 0.5}]},
+                "augmentation.steps.0.type: there is no 'none'; did you mean 'noise'?",
+            ),
+            ({"training__steps": 0}, "training.steps: Input should be greater than 0 (got 0)"),
+            ({"name": "../x"}, "name: String should match pattern '^\\w[\\w.-]*$' (got '../x')"),
+            ({"volumes__a__test": "5-10"}, 'volumes.a.test.0: wanted sections as "5:10" (5 to 9), or a table as'),
+            ({"volumes__a__test": "5:5"}, "volumes.a.test.0: z: wanted [first, one past the last]"),
+            ({"volumes__a__test": {"z": [0, 1], "sections": [0]}}, "volumes.a.test.0: z and sections say the same"),
+            ({"volumes__a__raw": 3}, "volumes.a.raw: Input should be a valid string (got 3)"),
+        ],
+    )
+    def test_say_where_what_and_the_nearest(self, tmp_path, changes, told):
+        (line,) = refusal(tmp_path, **changes)
+        assert line.startswith(told)
+
+    def test_are_all_listed(self, tmp_path):
+        assert len(refusal(tmp_path, "sead = 1\n[training]\nstepz = 2\nbatch = 0")) == 3
+
+    def test_a_missing_raw(self, tmp_path):
+        assert refusal(tmp_path, '[volumes.a]\nlabels = "l"') == ["volumes.a.raw: is missing"]
+
+    def test_names_of_volumes_are_parts_of_settings_and_folders(self, tmp_path):
+        assert "String should match pattern" in refusal(tmp_path, '[volumes."a.b/c"]\nraw = "r"')[0]
+
+
+class TestRegions:
+    @given(st.sets(st.integers(0, 30), min_size=1))
+    def test_boxes_of_sections_are_those_sections_once(self, sections):
+        boxes = Region(sections=tuple(sections)).boxes(Box.of_shape((31, 2, 2)))
+        assert [z for box in boxes for z in range(box.start[0], box.stop[0])] == sorted(sections)
+        assert all(a.stop[0] < b.start[0] for a, b in pairwise(boxes))  # neighbours are one box
+
+    def test_what_is_not_said_is_all(self):
+        assert Region().boxes(BOUNDS) == (BOUNDS,)
+        assert Region(x=(3, 5)).boxes(BOUNDS) == (Box((0, 0, 3), (10, 64, 5)),)
+
+    def test_text_is_sections(self):
+        assert Region.model_validate("5:8") == Region(z=(5, 8))
+
+    def test_outside_of_the_volume_is_refused(self):
+        with pytest.raises(
+            UserError, match=r"volumes\.a\.test: z 5\.\.11, .* reaches outside raw, which has z 0\.\.10"
+        ):
+            region_boxes((Region(z=(5, 11)),), BOUNDS, "volumes.a.test")
+
+
+class TestRoles:
+    def check(self, **volumes):
+        experiment = Experiment.model_validate({"volumes": volumes})
+        return check_roles(experiment, dict.fromkeys(volumes, BOUNDS))
+
+    @pytest.mark.parametrize(
+        ("first", "second"), [("labelled", "test"), ("labelled", "validation"), ("validation", "test")]
+    )
+    def test_what_must_not_overlap_is_refused(self, first, second):
+        with pytest.raises(
+            UserError, match=rf"volumes\.a\.{second} overlaps volumes\.a\.{first} at z 4\.\.5, y 0\.\.64"
+        ):
+            self.check(a={"raw": "r", first: "0:5", second: "4:6"})
+
+    def test_across_volumes_of_one_file_too(self, tmp_path):
+        (tmp_path / "link.tif").symlink_to(tmp_path / "raw.tif")
+        a, b = str(tmp_path / "raw.tif"), str(tmp_path / "link.tif")
+        with pytest.raises(UserError, match=r"volumes\.b\.test overlaps volumes\.a\.labelled"):
+            self.check(a={"raw": a, "labelled": "0:5"}, b={"raw": b, "test": "4:6"})
+        assert self.check(a={"raw": a, "labelled": "0:5"}, b={"raw": "other", "test": "4:6"}) == []
+
+    def test_unlabelled_test_images_are_warned_of(self):
+        (warning,) = self.check(a={"raw": "r", "unlabelled": "0:5", "test": "4:6"})
+        assert "transductive" in warning
+
+    def test_what_may_overlap(self):
+        quarter = {"y": [0, 32], "x": [0, 32]}
+        rest = {"y": [32, 64]}
+        roles = {"labelled": rest, "validation": quarter, "unlabelled": "0:10", "target": "0:10"}
+        assert self.check(a={"raw": "r", **roles}) == []
+
+
+def test_an_experiment_survives_json():
+    experiment = Experiment.model_validate({"volumes": {"a": {"raw": "r"}}})
+    assert experiment.network == ResidualUNetSettings()
+    assert experiment == Experiment.model_validate_json(experiment.model_dump_json())
