@@ -21,7 +21,7 @@ from ssns.metrics import ScoringSettings
 from ssns.networks import Network, ResidualUNetSettings
 from ssns.perturb import Engine, default_augmentation
 from ssns.prediction import PredictionSettings
-from ssns.segmentation import Method, Waterz
+from ssns.segmentation import DEFAULT_METHOD, Method
 from ssns.settings import Component
 from ssns.space import Box, triple
 from ssns.training import TrainingSettings
@@ -126,7 +126,7 @@ class VolumeSettings(Component):
 class SegmentationSettings(Component):
     """How affinities become segments, and how the threshold is chosen."""
 
-    method: Method = Field(Waterz(), description="The method.")
+    method: Method = Field(DEFAULT_METHOD, description="The method.")
     thresholds: tuple[float, ...] = Field(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         description="Swept on the validation regions, the best by VOI sum is taken; empty: the method's own.",

@@ -9,9 +9,10 @@ from ssns.segmentation.fragments import (
     SeededWatershed,
 )
 from ssns.segmentation.multicut import GreedyAdditive, KernighanLin, Multicut
-from ssns.segmentation.steps import PRESETS, Method, resolve_method, segment, sweep
+from ssns.segmentation.steps import DEFAULT_METHOD, PRESETS, Method, resolve_method, segment, sweep
 
 __all__ = [
+    "DEFAULT_METHOD",
     "PRESETS",
     "DistanceTransformWatershed",
     "GreedyAdditive",

