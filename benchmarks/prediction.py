@@ -25,10 +25,11 @@ import torch
 from numpy.typing import NDArray
 
 from ssns.checkpoint import load_checkpoint
+from ssns.commands.allocator import keep_freed_memory
 from ssns.metrics import components, score
 from ssns.networks import ResidualUNetSettings
 from ssns.prediction import PredictionSettings, predict_array
-from ssns.segmentation import Waterz, sweep
+from ssns.segmentation import sweep
 from ssns.space import Box
 from ssns.volume import open_volume
 from ssns.volume.normalization import TypeNormalization
@@ -77,6 +78,7 @@ def main() -> None:
 
     with contiguous():
         run("reference: fp32 contiguous", reference)
+    keep_freed_memory()  # as ``ssns predict`` does
     network.to(memory_format=torch.channels_last_3d)
     run("reference windows, bf16 chan. last", reference.model_copy(update={"precision": "bf16"}))
     run("default tiling", ours)
@@ -88,11 +90,16 @@ def main() -> None:
 
 
 def _compare_segmentations(results: dict[str, NDArray[np.float32]], raw_labels: NDArray[Any]) -> None:
-    """VOI of the segmentations at fixed thresholds."""
-    for name, affinities in results.items():
-        for threshold, segmentation in sweep(affinities, Waterz(), (0.3, 0.5, 0.7)):
-            scores = score(segmentation, raw_labels)
-            print(f"{name:34s} threshold {threshold:.1f}: VOI sum {scores.voi_sum:.4f}, ARAND {scores.arand:.4f}")
+    """VOI of the segmentations, by the default method and the paper's."""
+    for method in ("default", "paper-waterz"):
+        for name, affinities in results.items():
+            table = {
+                threshold: score(segmentation, raw_labels)
+                for threshold, segmentation in sweep(affinities, method, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
+            }
+            best = min(table, key=lambda each: table[each].voi_sum)
+            shown = ", ".join(f"{threshold:.1f}: {scores.voi_sum:.4f}" for threshold, scores in table.items())
+            print(f"{method}, {name:34s} VOI sum at {shown}; best {table[best].voi_sum:.4f}")
 
 
 def _differences_by_distance(network: Any, image: NDArray[np.float32]) -> None:

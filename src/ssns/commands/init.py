@@ -42,7 +42,7 @@ CPU_RECIPE: dict[str, Any] = {
     "network": {"type": "residual_unet", "filters": [32, 48, 64, 80], "unshuffle": 2, "batch_momentum": 0.05},
     "training": {"steps": 4000, "batch": 1, "optimizer": {"type": "adamw", "lr": 2e-3}},
 }
-"""Half the in-plane resolution inside the network, channels in multiples of 16: about an hour on two cores."""
+"""Half the in-plane resolution inside the network, channels in multiples of 16: some twenty minutes on two cores."""
 
 GPU_RECIPE: dict[str, Any] = {
     "network": {"type": "residual_unet", "batch_momentum": 0.05},
