@@ -33,11 +33,11 @@ LABELLED, VALIDATION, TEST = "0:5", "5:13", "13:48"
 RECIPE: dict[str, Any] = {
     "network": {"type": "residual_unet", "filters": [32, 48, 64], "unshuffle": 2, "batch_momentum": 0.05},
     "training": {
-        "steps": 400,
+        "steps": 800,
         "patch": [8, 128, 128],
         "batch": 1,
         "optimizer": {"type": "adamw", "lr": 3e-3},
-        "validate_every": 200,
+        "validate_every": 400,
     },
 }
 """A network and a schedule that learn in a few minutes on two cores."""
