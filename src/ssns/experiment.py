@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from ssns.affinities import NEAREST, BorderStyle
 from ssns.errors import UserError
 from ssns.losses import BinaryCrossEntropy, Loss
-from ssns.metrics import ScoringSettings
+from ssns.metrics import Convention
 from ssns.networks import Network, ResidualUNetSettings
 from ssns.perturb import Engine, default_augmentation
 from ssns.prediction import PredictionSettings
@@ -157,7 +157,9 @@ class Experiment(Component):
     training: TrainingSettings = Field(TrainingSettings(), description="The training loop.")
     prediction: PredictionSettings = Field(PredictionSettings(), description="From raw to affinities.")
     segmentation: SegmentationSettings = Field(SegmentationSettings(), description="From affinities to segments.")
-    scoring: ScoringSettings = Field(ScoringSettings(), description="How segmentations are judged.")
+    scoring: Convention = Field(
+        "skimage", description="What segment 0 counts as in scores: skimage, singletons, excluded or reference."
+    )
 
 
 def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:

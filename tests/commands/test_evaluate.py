@@ -69,9 +69,7 @@ def test_a_second_run_skips_and_tells_the_same(path, capsys):
     assert folder.report.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize(
-    "change", [{"scoring__convention": "singletons"}, {"segmentation__thresholds": [0.3, 0.5, 0.6]}]
-)
+@pytest.mark.parametrize("change", [{"scoring": "singletons"}, {"segmentation__thresholds": [0.3, 0.5, 0.6]}])
 def test_a_change_of_settings_scores_again(path, change, capsys):
     segmented(toy(path))
     evaluate_experiment(toy(path))

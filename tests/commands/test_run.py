@@ -36,7 +36,7 @@ def test_a_finished_run_is_skipped_without_torch(finished, capsys, monkeypatch):
     [
         ({"training__log_every": 1, "training__validation_share": 0.5}, []),
         ({"prediction__batch": 1}, []),
-        ({"scoring__convention": "singletons"}, ["sweep", "evaluate"]),
+        ({"scoring": "singletons"}, ["sweep", "evaluate"]),
         ({"segmentation__method": {"minimum_size": 5}}, ["sweep", "segment", "evaluate"]),
         ({"prediction__halo": [2, 16, 16]}, ["predict", "sweep", "segment", "evaluate"]),
         ({"training__optimizer": {"lr": 0.01}}, list(STAGES)),

@@ -93,7 +93,7 @@ def _stamp(
             raise UserError(f"segmentation: that of {part.name} {why}: run `ssns segment` first")
     content = {
         "sweep": experiment.segmentation.model_dump(mode="json") | {"value": value},
-        "scoring": experiment.scoring.model_dump(mode="json"),
+        "scoring": experiment.scoring,
         "more": {name: dict(row) for name, row in more.items()},
         "parts": {
             part.name: {
@@ -194,7 +194,7 @@ def _notes(experiment: Experiment, found: Sequence[Part], value: float) -> list[
         notes.append(f"{swept} = {value:g} is the method's own: there were no validation regions to choose it on.")
     notes.append(
         "Ground truth is relabelled into 26-connected components within each scored box; background and unknown voxels"
-        f" are not scored; segment id 0 counts as in '{experiment.scoring.convention}'."
+        f" are not scored; segment id 0 counts as in '{experiment.scoring}'."
     )
     return notes
 

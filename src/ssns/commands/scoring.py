@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ssns.commands.inputs import Part
 from ssns.commands.terminal import warn
 from ssns.experiment import Experiment
-from ssns.metrics import Scores, components, score
+from ssns.metrics import Scores, ScoringSettings, components, score
 from ssns.segmentation import sweep
 from ssns.space import Box
 
@@ -19,7 +19,8 @@ from ssns.space import Box
 def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Ground truth of a part, relabelled into 26-connected components within it, and where it is known.
 
-    Voxels outside the labels or of the ignored id are not known.
+    Whatever the background is in the labels, it is 0 in the truth. Voxels outside the labels or of the ignored id are
+    not known.
     """
     source = part.source
     assert source.labels is not None, "only parts with labels are scored"
@@ -32,18 +33,14 @@ def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     known[here] = True
     if source.settings.ignored is not None:
         known &= labels != source.settings.ignored
-    background = source.settings.background
-    truth = components(labels, background=background)
-    if background is not None:
-        known &= labels != background
-    return truth, known
+    return components(labels, background=source.settings.background), known
 
 
 def truths(found: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any], NDArray[np.bool_]]]:
     """Parts with their `known_truth`, one at a time; those where nothing is known are left out with a warning."""
     for part in found:
         truth, known = known_truth(part)
-        if known.any():
+        if truth[known].any():
             yield part, truth, known
         else:
             warn(f"{part.name}: no voxel there is of a neuron, so it is not scored: label some, or move the region")
@@ -61,8 +58,7 @@ def swept_scores(
 
 def scored(segmentation: NDArray[Any], experiment: Experiment, truth: NDArray[Any], known: NDArray[np.bool_]) -> Scores:
     """Scores of one segmentation where the truth is known."""
-    settings = experiment.scoring.model_copy(update={"background": None})
-    return score(segmentation, truth, settings=settings, mask=known)
+    return score(segmentation, truth, settings=ScoringSettings(convention=experiment.scoring), mask=known)
 
 
 def weighted_means(rows: Sequence[tuple[int, Mapping[float, Scores]]]) -> dict[float, dict[str, float]]:

@@ -115,7 +115,7 @@ def _sweep_inputs(
 ) -> dict[str, Any]:
     return {
         "segmentation": experiment.segmentation.model_dump(mode="json"),
-        "scoring": experiment.scoring.model_dump(mode="json"),
+        "scoring": experiment.scoring,
         "parts": {
             part.name: {
                 "affinities": fingerprint(folder.affinities(part.name)),

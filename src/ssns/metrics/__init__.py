@@ -2,6 +2,6 @@
 
 from ssns.metrics.connectivity import components
 from ssns.metrics.contingency import Contingency
-from ssns.metrics.scoring import Scores, ScoringSettings, score, score_table
+from ssns.metrics.scoring import Convention, Scores, ScoringSettings, score, score_table
 
-__all__ = ["Contingency", "Scores", "ScoringSettings", "components", "score", "score_table"]
+__all__ = ["Contingency", "Convention", "Scores", "ScoringSettings", "components", "score", "score_table"]

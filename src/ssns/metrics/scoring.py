@@ -16,6 +16,9 @@ from ssns.metrics.overlaps import Overlaps
 from ssns.metrics.rand import RandPairs, distinct_pairs, reference_pairs
 from ssns.settings import Component
 
+Convention = Literal["skimage", "singletons", "excluded", "reference"]
+"""What segment id 0 means; see `ScoringSettings`."""
+
 
 class ScoringSettings(Component):
     """Which voxels are scored, and what segment id 0 means.
@@ -36,7 +39,7 @@ class ScoringSettings(Component):
     background: int | None = Field(
         default=0, ge=0, description="Label id of membrane and outside, which is not scored; none: all ids are scored"
     )
-    convention: Literal["skimage", "singletons", "excluded", "reference"] = Field(
+    convention: Convention = Field(
         default="skimage",
         description="Segment 0: an ordinary segment, one segment per voxel, not scored, or as the paper's scripts do",
     )
