@@ -211,3 +211,22 @@ def test_an_experiment_survives_json():
     experiment = Experiment.model_validate({"volumes": {"a": {"raw": "r"}}})
     assert experiment.network == ResidualUNetSettings()
     assert experiment == Experiment.model_validate_json(experiment.model_dump_json())
+
+
+def test_one_file_in_two_spellings_is_one_volume(tmp_path):
+    import h5py
+    import numpy as np
+
+    from ssns.commands.inputs import open_sources
+
+    for name in ("raw.h5", "labels.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["main"] = np.ones((20, 16, 16), np.uint8)
+    (tmp_path / "link.h5").symlink_to(tmp_path / "raw.h5")
+    for spelling in ("raw.h5:main", "link.h5", "link.h5:main"):
+        (tmp_path / "e.toml").write_text(
+            'volumes.a = { raw = "raw.h5", labels = "labels.h5", labelled = "0:10" }\n'
+            f'volumes.b = {{ raw = "{spelling}", labels = "labels.h5", test = "5:20" }}\n'
+        )
+        with pytest.raises(UserError, match=r"volumes\.b\.test overlaps volumes\.a\.labelled at z 5\.\.10"):
+            open_sources(load_experiment(tmp_path / "e.toml"))

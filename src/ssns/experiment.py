@@ -304,7 +304,7 @@ def region_boxes(regions: Regions, bounds: Box, name: str = "region") -> tuple[B
     return tuple(box for region in regions for box in region.boxes(bounds, name))
 
 
-def check_roles(experiment: Experiment, bounds: Mapping[str, Box]) -> list[str]:
+def check_roles(experiment: Experiment, bounds: Mapping[str, Box], files: Mapping[str, str] | None = None) -> list[str]:
     """Refuse roles that must not overlap; return warnings for those that should not.
 
     Volumes that name the same raw file are looked at together.
@@ -312,12 +312,13 @@ def check_roles(experiment: Experiment, bounds: Mapping[str, Box]) -> list[str]:
     Args:
         experiment: The experiment.
         bounds: The box of each volume's raw, by name.
+        files: The raw of each volume, by name, with the dataset that was found in it; by default as the user wrote it.
 
     Raises:
         UserError: Any two of labelled, validation and test overlap.
     """
     parts = [
-        (f"volumes.{name}.{role}", role, os.path.realpath(volume.raw), boxes)
+        (f"volumes.{name}.{role}", role, files[name] if files else os.path.realpath(volume.raw), boxes)
         for name, volume in experiment.volumes.items()
         for role in ("labelled", "unlabelled", "validation", "test")
         if (boxes := region_boxes(getattr(volume, role), bounds[name], f"volumes.{name}.{role}"))

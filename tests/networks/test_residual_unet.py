@@ -259,3 +259,9 @@ class TestUnshuffle:
         with torch.no_grad():
             assert network(torch.rand(1, 1, 2, 16, 8)).shape == (1, 3, 2, 16, 8)
         assert seen == [(1, 8, 2, 2, 1)]
+
+
+@pytest.mark.parametrize("wrong", ["merge", "upsampling", "padding", "normalization", "initializer"])
+def test_an_unknown_choice_is_refused(wrong):
+    with pytest.raises(UserError, match=f"{wrong}: wanted one of .*, got 'foo'"):
+        ResidualUNet(**{wrong: "foo"})

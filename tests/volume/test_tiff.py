@@ -182,10 +182,17 @@ def test_ids_in_colours_are_decoded_on_request(tmp_path, layout):
         open_volume(tmp_path / "a.tif")
 
 
-def test_planes_of_colours_are_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 50, 70), np.uint8), photometric="rgb", planarconfig="separate")
-    with pytest.raises(UserError, match="wanted a stack of sections"):
-        open_volume(tmp_path / "a.tif")
+@pytest.mark.parametrize("layout", [{}, {"compression": "zlib", "rowsperstrip": 16}, {"tile": (32, 32)}])
+@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+def test_few_sections_are_sections_though_tifffile_takes_them_for_colours(tmp_path, depth, layout):
+    stack = np.random.default_rng(depth).integers(0, 255, (depth, 50, 70), dtype=np.uint8)
+    # what its writer guesses of such an array; said here, since it warns that it will not always
+    guessed = {"photometric": "rgb", "planarconfig": "separate"} if depth in (3, 4) else {}
+    tifffile.imwrite(tmp_path / "a.tif", stack, **guessed, **layout)
+    volume = open_volume(tmp_path / "a.tif")
+    np.testing.assert_array_equal(volume.read(), stack)
+    box = Box((1, 10, 20), (2, 40, 60))
+    np.testing.assert_array_equal(volume.read(box), stack[box.slices])
 
 
 def test_grey_pages_are_no_ids_in_colours(tmp_path):

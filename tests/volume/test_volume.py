@@ -87,3 +87,12 @@ def test_a_volume_can_be_sent_to_another_process():
     volume = pickle.loads(pickle.dumps(from_array(RAW, origin=(1, 2, 3))))
     assert volume.origin == (1, 2, 3)
     np.testing.assert_array_equal(volume.read(), RAW)
+
+
+def test_numpy_takes_a_volume_for_the_array_that_it_is():
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    volume = from_array(array)
+    np.testing.assert_array_equal(np.asarray(volume), array)
+    assert np.asarray(volume, np.float32).dtype == np.float32
+    with pytest.raises(ValueError, match="cannot be had without a copy"):
+        np.array(volume, copy=False)

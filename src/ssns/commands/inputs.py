@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from ssns.sampling import LabelledVolume
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_labels, check_raw, fingerprint, open_volume
 from ssns.volume.normalization import IntensityRange
+from ssns.volume.opening import split_dataset
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,19 @@ def open_sources(experiment: Experiment) -> dict[str, Source]:
         UserError: A file cannot be read, labels do not fit raw, or roles overlap.
     """
     sources = {name: open_source(name, settings) for name, settings in experiment.volumes.items()}
-    for warning in check_roles(experiment, {name: source.raw.box for name, source in sources.items()}):
+    files = {name: _real_path(source.raw.path) for name, source in sources.items()}
+    for warning in check_roles(experiment, {name: source.raw.box for name, source in sources.items()}, files):
         warn(warning)
     for source in sources.values():
         for role in ("labelled", "validation", "test"):
             _check_covered(source, role)
     return sources
+
+
+def _real_path(path: str) -> str:
+    """One spelling for one array, through links; the path of an open volume names the dataset that was found."""
+    file, dataset = split_dataset(path)
+    return f"{os.path.realpath(file)}:{dataset or ''}"
 
 
 def open_source(name: str, settings: VolumeSettings) -> Source:

@@ -6,7 +6,7 @@ Four steps down and up in the plane, none along z. Names of the sub-modules foll
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,15 @@ class ResidualUNet(nn.Module):
         super().__init__()
         if len(filters) < 2:
             raise UserError(f"filters: wanted at least two levels, got {list(filters)}")
+        for name, value, known in (
+            ("merge", merge, Merge),
+            ("upsampling", upsampling, Upsampling),
+            ("padding", padding, Padding),
+            ("normalization", normalization, Normalization),
+            ("initializer", initializer, Initializer),
+        ):
+            if value not in get_args(known):
+                raise UserError(f"{name}: wanted one of {', '.join(get_args(known))}, got {value!r}")
         self.unshuffle = unshuffle
         self.merge = merge
         depth = len(filters) - 1

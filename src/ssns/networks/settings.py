@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from ssns.settings import Component
 
@@ -16,7 +16,7 @@ class ResidualUNetSettings(Component):
     """The residual symmetric U-Net; the defaults are the paper's."""
 
     type: Literal["residual_unet"] = "residual_unet"
-    filters: tuple[int, ...] = Field(
+    filters: tuple[PositiveInt, ...] = Field(
         (28, 36, 48, 64, 80), min_length=2, description="Channels of each level; on a CPU, multiples of 16 are faster."
     )
     unshuffle: Literal[1, 2, 4] = Field(

@@ -26,7 +26,7 @@ from ssns.errors import UserError
 from ssns.prediction.plan import Job, Plan
 from ssns.prediction.settings import PredictionSettings
 from ssns.space import Box, Triple, triple
-from ssns.volume import Volume, check_raw, from_array
+from ssns.volume import Volume, check_raw, from_array, open_volume
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ class AffinityWriter(Protocol):
 
 
 def predict(
-    raw: Volume | NDArray[Any],
+    raw: Volume | NDArray[Any] | str | os.PathLike[str],
     checkpoint: Checkpoint | str | os.PathLike[str],
     settings: PredictionSettings | None = None,
     *,
@@ -77,7 +77,8 @@ def predict(
     """Affinities of raw, by a trained network.
 
     Args:
-        raw: A volume, or an array (z, y, x), as it is stored: it is scaled here as in training.
+        raw: A volume, its path, or an array (z, y, x), as it is stored: its intensities are scaled as the checkpoint
+            says, by percentiles of this volume.
         checkpoint: Or its path.
         settings: Tiles, precision, type of the result; the defaults store uint8.
         box: Predict only this part, with true raw around it.
@@ -89,6 +90,8 @@ def predict(
     Raises:
         UserError: No such checkpoint, no such box, or raw without contrast.
     """
+    if isinstance(raw, str | os.PathLike):
+        raw = open_volume(raw)
     volume = raw if isinstance(raw, Volume) else from_array(raw)
     check_raw(volume)
     trained = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))

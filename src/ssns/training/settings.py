@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from ssns.settings import Component
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Adam(Component):
     """Adam; the paper used eps 0.01, weight_decay 1e-6 and amsgrad."""
 
     type: Literal["adam"] = "adam"
     lr: float = Field(1e-4, gt=0, description="Learning rate after the warm-up.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the running moments.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay of the running moments.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient.")
     amsgrad: bool = Field(False, description="Keep the largest second moment.")
@@ -38,7 +41,7 @@ class AdamW(Component):
 
     type: Literal["adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the running moments.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay of the running moments.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
     weight_decay: float = Field(0.01, ge=0, description="Share of a weight that a step at learning rate 1 removes.")
     amsgrad: bool = Field(False, description="Keep the largest second moment.")
@@ -106,7 +109,9 @@ class TrainingSettings(Component):
     """The training loop."""
 
     steps: int = Field(20_000, gt=0, description="Optimiser steps in all.")
-    patch: tuple[int, int, int] = Field((18, 160, 160), description="Extent of a patch of raw in voxels (z, y, x).")
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (18, 160, 160), description="Extent of a patch of raw in voxels (z, y, x)."
+    )
     batch: int = Field(2, gt=0, description="Patches per forward pass.")
     accumulate: int = Field(1, gt=0, description="Forward passes per optimiser step.")
     optimizer: OptimizerSettings = Field(AdamW(), description="What moves the weights.")

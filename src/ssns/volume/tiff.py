@@ -53,7 +53,7 @@ class PagedStack:
 
     Args:
         file: The file.
-        pages: Its pages as tifffile describes them, with the same layout each.
+        pages: Its pages as tifffile describes them, with the same layout each; one page may hold all as planes.
         shape: (z, y, x), or (z, y, x, samples).
     """
 
@@ -103,7 +103,9 @@ class PagedStack:
                 yield row * height, column * width, segment
 
     def _decode(self, opened: BinaryIO, section: int, number: int) -> NDArray[Any]:
-        page = self._pages[section]
+        planes = self.shape[0] // len(self._pages)
+        page = self._pages[section // planes]
+        number += section % planes * (len(page.dataoffsets) // planes)
         opened.seek(page.dataoffsets[number])
         encoded = opened.read(page.databytecounts[number])
         if len(encoded) < page.databytecounts[number]:
@@ -154,7 +156,7 @@ def _stack_of(file: Path, tif: tifffile.TiffFile) -> LazyArray:
             raise UserError(f"{file} is truncated: its voxels end at byte {end}, the file at {size}; copy it again")
         return MappedStack(file, series.dataoffset, shape, dtype)
     pages: list[Any] = list(series.pages)
-    if len(pages) != shape[0] or any(page is None or page.parent is not tif for page in pages):
+    if len(pages) not in (1, shape[0]) or any(page is None or page.parent is not tif for page in pages):
         raise UserError(f"{file} keeps some of its {shape[0]} sections in other files: save one stack in one file")
     for number, page in enumerate(pages):
         end = max((a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
@@ -169,6 +171,9 @@ def _stack_shape(file: Path, series: Any) -> tuple[int, ...]:
         axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
     else:
         axes, shape = series.axes, series.shape
+    if axes.endswith("SYX"):
+        # tifffile writes three or four grey sections as the colour planes of one page, unless it is told not to
+        axes = axes.replace("S", "Z")
     samples: tuple[int, ...] = ()
     if axes.endswith("S"):
         samples = shape[-1:] if shape[-1] > 1 else ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ssns.errors import UserError
 from ssns.space import Box, Triple, VoxelSize, triple
@@ -84,6 +84,12 @@ class Volume:
     def box(self) -> Box:
         """All of this volume, in its own voxel indices."""
         return Box.of_shape(self.shape)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """All voxels, for ``np.asarray(volume)``; they are always read anew."""
+        if copy is False:
+            raise ValueError(f"{self.path} is on disk: its voxels cannot be had without a copy")
+        return self.read().astype(self.dtype if dtype is None else dtype, copy=False)
 
     def read(self, box: Box | None = None) -> NDArray[Any]:
         """The voxels of a box, as a new array.
