@@ -46,3 +46,9 @@ def test_labels_to_affinities_to_segments_gives_the_partition_back(method):
     assert np.issubdtype(segmentation.dtype, np.integer)
     scores = ssns.score(segmentation, labels)
     assert (scores.voi_split, scores.voi_merge, scores.voi_sum, scores.arand) == (0, 0, 0, 0)
+
+
+def test_the_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert ssns.__version__ == version("ssns")

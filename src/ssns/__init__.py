@@ -6,6 +6,7 @@ The public names are resolved when they are first used, so that ``import ssns`` 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("ssns")
     if name not in _HOMES:
         raise AttributeError(f"module 'ssns' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -152,3 +152,12 @@ class TestErrors:
     def test_a_patch_that_the_network_cannot_take(self, tmp_path):
         with pytest.raises(UserError, match=r"training\.patch: wanted multiples of \(1, 2, 2\) .* got \(4, 15, 16\)"):
             train_experiment(toy(make_toy(tmp_path), training__patch=[4, 15, 16]))
+
+
+def test_validation_that_cannot_fit_is_refused_before_training(tmp_path, monkeypatch):
+    import psutil
+
+    free = psutil.virtual_memory()._replace(available=1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(UserError, match=r"a-validation: segmenting .* set volumes\.a\.validation to smaller boxes"):
+        train_experiment(toy(make_toy(tmp_path)))

@@ -13,6 +13,7 @@ from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Part, Source, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, is_first_process, keep_experiment, shown
 from ssns.commands.scoring import swept_scores, truths, weighted_means
+from ssns.commands.segment import check_memory
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.errors import UserError
 from ssns.experiment import Experiment
@@ -36,6 +37,7 @@ def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     """
     folder = RunFolder.of(experiment)
     learned, watched = _sources(experiment)
+    check_memory([part for part in parts(experiment, watched) if part.role == "validation"])
     if not is_first_process():
         _fit(experiment, folder, learned, watched)
         raise SystemExit(0)  # the first one keeps the books, and goes on alone

@@ -126,4 +126,9 @@ class TrainingSettings(Component):
     save_every: int = Field(200, gt=0, description="Steps between saves of the last checkpoint.")
     preview_every: int = Field(500, gt=0, description="Steps between pictures of raw, target and prediction.")
     validate_every: int = Field(250, gt=0, description="Steps between validations, fewer where they cost too much.")
-    validation_share: float = Field(0.1, gt=0, le=1, description="Largest share of the time that validation may take.")
+    validation_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Largest share of the time that validation may take; the first and the last are always made.",
+    )
