@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -82,10 +83,20 @@ class TestEveryFamily:
     def test_labels_are_optional_and_do_not_change_the_raw(self, family):
         patch = labelled(SHAPES[0])
         for seed in range(4):
-            bare = apply(family(), Patch(patch.raw), seed)
+            known = replace(patch, valid=None)
+            bare, with_labels = apply(family(), Patch(patch.raw), seed), apply(family(), known, seed)
             assert bare.labels is None
-            assert bare.valid is None
-            assert torch.equal(bare.raw, apply(family(), patch, seed).raw)
+            assert torch.equal(bare.raw, with_labels.raw)
+            assert same(Patch(bare.raw, valid=bare.valid), Patch(bare.raw, valid=with_labels.valid))
+
+    def test_tells_how_voxels_moved(self, family):
+        patch = labelled(SHAPES[0])
+        for seed in range(8):
+            moved = apply(family(), patch, seed)
+            labels = patch.labels
+            for move in moved.moves:
+                labels = move.apply(labels)
+            assert torch.equal(labels, moved.labels)
 
     def test_moves_labels_exactly_if_it_is_a_motion(self, family):
         patch = labelled(SHAPES[0])

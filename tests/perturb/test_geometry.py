@@ -130,6 +130,6 @@ def test_interpolated_raw_and_nearest_labels_stay_together(perturbation, seed, s
 
 def test_window_of_the_patch_itself_changes_nothing():
     patch = numbered(2, 7, 9)
-    moved = patch.moved(Zoom((7, 9)))
+    moved = patch.moved(Zoom((7, 9), (9, 11)))
     assert torch.equal(moved.raw, patch.raw)
     assert torch.equal(moved.labels, patch.labels)

@@ -133,12 +133,13 @@ def test_folded_patch_is_dark_and_unknown_in_the_folds_alone():
     assert torch.equal(moved.raw[~folded], patch.raw[~folded])
 
 
-def test_folds_keep_what_was_unknown_and_are_harmless_without_labels():
+def test_folds_keep_what_was_unknown_and_hide_tissue_of_unlabelled_patches_too():
     patch = Patch(
         torch.ones(4, 60, 60), torch.ones(4, 60, 60, dtype=torch.int64), torch.zeros(4, 60, 60, dtype=torch.bool)
     )
     assert not Fold().apply(patch, torch.Generator().manual_seed(0)).valid.any()
-    assert Fold().apply(Patch(patch.raw), torch.Generator().manual_seed(0)).valid is None
+    folded = Fold().apply(Patch(patch.raw), torch.Generator().manual_seed(0))
+    assert torch.equal(folded.valid, folded.raw > 0)
 
 
 def test_folds_are_drawn_as_the_paper_draws_them():

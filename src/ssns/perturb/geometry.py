@@ -6,17 +6,19 @@ All of them stay in the plane, but for the mirror image along z: sections are as
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from ssns.affinities import GRID_SYMMETRIES, GridSymmetry
+from ssns.perturb.carrying import IDENTITY, Linear
 from ssns.perturb.draws import Count, integers
 from ssns.perturb.patch import Motion, Patch
 from ssns.perturb.resampling import reflect_pad, reflected, resize_sections, warp_sections
-from ssns.space import Triple
+from ssns.space import Triple, triple
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
 
 
@@ -86,13 +88,32 @@ class Zoom:
 
     Attributes:
         window: Extent (y, x) of what is seen afterwards: smaller than the patch magnifies.
+        shape: Extent (y, x) of the patch.
     """
 
     window: tuple[int, int]
+    shape: tuple[int, int]
+
+    exact: ClassVar = False
+
+    @property
+    def linear(self) -> Linear:
+        """Displacements shrink where the patch is magnified."""
+        return (self.window[0] / self.shape[0], 0.0), (0.0, self.window[1] / self.shape[1])
 
     def apply(self, array: Tensor, /) -> Tensor:
         """The window, resized to the extent of ``array``."""
         return zoom_sections(array, self.window)
+
+    def displacement(self, shape: Triple, device: torch.device) -> Tensor:
+        """Towards the centre where the patch is magnified, away from it where it is reduced."""
+        import torch
+
+        along_y, along_x = (
+            ((torch.arange(n, dtype=torch.float64) + 0.5 - n / 2) * (seen / n - 1)).float().to(device)
+            for n, seen in zip(shape[1:], self.window, strict=True)
+        )
+        return torch.stack([along_y[:, None].expand(shape), along_x.expand(shape)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +128,16 @@ class Deformation:
     control: Tensor
     margin: int
 
+    exact: ClassVar = False
+    linear: ClassVar = IDENTITY
+
     def apply(self, array: Tensor, /) -> Tensor:
         """Each voxel from where the deformation has it, reflected outside."""
-        shape = (array.shape[-3], array.shape[-2], array.shape[-1])
-        return warp_sections(array, smooth_field(self.control.to(array.device), shape, self.margin))
+        return warp_sections(array, self.displacement(triple(array.shape[-3:]), array.device))
+
+    def displacement(self, shape: Triple, device: torch.device) -> Tensor:
+        """The field that runs smoothly through the control points."""
+        return smooth_field(self.control.to(device), shape, self.margin)
 
 
 class FlipTranspose(Motion):
@@ -144,7 +171,8 @@ class Scale(Motion):
         # Rounded so that windows of 160 voxels begin at the paper's: the even number at or below 160 / factor.
         cut = -(-(height - int(height / self.factor)) // 2)
         grown = int(integers(generator, -cut, (int(height * self.factor) - height) // 2))
-        return Zoom((_window(height, grown), _window(width, round(grown * width / height))))
+        window = (_window(height, grown), _window(width, round(grown * width / height)))
+        return Zoom(window, (height, width))
 
     def perturb(self, patch: Patch, generator: Generator) -> Patch:
         """Raw and labels resized alike."""

@@ -38,12 +38,14 @@ class Patch:
     Attributes:
         raw: Image, float32 (z, y, x) in [0, 1].
         labels: Ids, int32 or int64 (z, y, x); None for an unlabelled patch.
-        valid: Where labels are known, bool (z, y, x); None where they are known everywhere.
+        valid: Where it is known what tissue a voxel is of, and labels are known, bool (z, y, x); None: everywhere.
+        moves: What moved its voxels, in order, for what has to be carried along later.
     """
 
     raw: Tensor
     labels: Tensor | None = None
     valid: Tensor | None = None
+    moves: tuple[Move, ...] = ()
 
     @property
     def shape(self) -> Triple:
@@ -58,13 +60,11 @@ class Patch:
         """This patch with everything that belongs to its voxels carried by ``move``."""
         labels = None if self.labels is None else move.apply(self.labels)
         valid = None if self.valid is None else move.apply(self.valid)
-        return Patch(move.apply(self.raw), labels, valid)
+        return Patch(move.apply(self.raw), labels, valid, (*self.moves, move))
 
-    def without_labels_at(self, unknown: Tensor) -> Patch:
-        """This patch with labels unknown where the bool tensor ``unknown`` (z, y, x) is True."""
-        if self.labels is None:
-            return self
-        return replace(self, valid=~unknown if self.valid is None else self.valid & ~unknown)
+    def unknown_at(self, hidden: Tensor) -> Patch:
+        """This patch with what is there unknown where the bool tensor ``hidden`` (z, y, x) is True."""
+        return replace(self, valid=~hidden if self.valid is None else self.valid & ~hidden)
 
 
 class Perturbation(Component):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ssns.errors import UserError
+from ssns.perturb.carrying import IDENTITY
 from ssns.perturb.draws import Count, CountRange, Probability, Range, chance, integers, uniform
 from ssns.perturb.patch import Motion, Patch
 from ssns.perturb.resampling import reflected, warp_sections
@@ -116,9 +117,16 @@ class SectionShifts:
 
     shifts: Tensor
 
+    exact: ClassVar = True
+    linear: ClassVar = IDENTITY
+
     def apply(self, array: Tensor, /) -> Tensor:
         """Each section shifted, reflected outside."""
         return shift_sections(array, self.shifts) if bool(self.shifts.any()) else array
+
+    def displacement(self, shape: Triple, device: torch.device) -> Tensor:
+        """The shift of its section, at every voxel."""
+        return self.shifts.T.float().to(device)[:, :, None, None].expand(2, *shape)
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,9 @@ class Folds:
 
     folds: tuple[SectionFold, ...]
 
+    exact: ClassVar = False
+    linear: ClassVar = IDENTITY
+
     def apply(self, array: Tensor, /) -> Tensor:
         """Each folded section warped; what lies in the fold is not darkened."""
         moved = array.clone()
@@ -150,6 +161,15 @@ class Folds:
             here = slice(fold.section, fold.section + 1)
             moved[..., here, :, :] = warp_sections(array[..., here, :, :], displacement[:, None])
         return moved
+
+    def displacement(self, shape: Triple, device: torch.device) -> Tensor:
+        """Towards the tissue that each fold has drawn in; 0 in the other sections."""
+        import torch
+
+        field = torch.zeros((2, *shape), device=device)
+        for fold in self.folds:
+            field[:, fold.section] = fold.field(shape[1:], device)[0]
+        return field
 
     def hidden(self, like: Tensor) -> Tensor:
         """Where the folds lie, bool, of the shape (z, y, x) and on the device of ``like``."""
@@ -234,4 +254,4 @@ class Fold(Motion):
         folds = self.draw(patch.shape, generator)
         hidden = folds.hidden(patch.raw)
         moved = patch.moved(folds)
-        return moved.with_raw(moved.raw.masked_fill(hidden, 0.0)).without_labels_at(hidden)
+        return moved.with_raw(moved.raw.masked_fill(hidden, 0.0)).unknown_at(hidden)

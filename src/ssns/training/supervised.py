@@ -79,7 +79,7 @@ class Supervised:
         state = np.random.SeedSequence((self.seed, self.rank, number)).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> 1))
         patches = [
-            self.augmentation.apply(Patch(*(torch.from_numpy(part).to(self.device) for part in parts)), generator)
+            self.augmentation.apply(Patch(*(torch.from_numpy(part).to(self.device) for part in parts)), generator)  # type: ignore[arg-type]  # three tensors
             for parts in zip(batch.raw[:, 0], batch.labels, batch.valid, strict=True)
         ]
         raw = torch.stack([patch.raw for patch in patches])[:, None]
