@@ -1,14 +1,14 @@
 """Losses of affinity logits, as settings.
 
 Each is called with ``logits``, ``target`` and ``mask`` of shape (b, c, z, y, x): logits before the sigmoid, targets in
-[0, 1], and a mask (bool, or weights of at least 0) of what counts. Each returns a ``Ratio``, so that processes which
-hold parts of one batch can sum numerators and denominators before they divide (Dice then counts its ``smooth`` once
-for each part).
+[0, 1], and a mask (bool, or weights of at least 0) of what counts. Each returns one number, 0 where nothing counts.
+Where several processes hold parts of one batch, ``total`` sums over them whatever has to be summed before it is
+divided, so that each of them gets the loss of the whole batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -18,18 +18,13 @@ from ssns.settings import Component
 if TYPE_CHECKING:
     from torch import Tensor
 
+Total = Callable[["Tensor"], "Tensor"]
+"""The sum of a tensor over all processes, through which gradients flow."""
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """A loss as numerator and denominator, both scalars."""
 
-    numerator: Tensor
-    denominator: Tensor
-
-    @property
-    def value(self) -> Tensor:
-        """The loss; 0 where nothing counted."""
-        return self.numerator / self.denominator.clamp_min(1e-12)
+def alone(part: Tensor) -> Tensor:
+    """The `Total` of a single process."""
+    return part
 
 
 class BinaryCrossEntropy(Component):
@@ -40,7 +35,7 @@ class BinaryCrossEntropy(Component):
         "none", description="channel: positive and negative edges of each channel weigh the same (1/2f and 1/2(1-f))."
     )
 
-    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor) -> Ratio:
+    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor, total: Total = alone) -> Tensor:
         """Sum of weight * mask * BCE over sum of mask; f is clipped to [0.01, 0.99]."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -49,10 +44,10 @@ class BinaryCrossEntropy(Component):
         weight = counted
         if self.balance == "channel":
             axes = (0, 2, 3, 4)
-            share = (target * counted).sum(axes, keepdim=True) / counted.sum(axes, keepdim=True).clamp_min(1e-12)
+            share = _share((target * counted).sum(axes, keepdim=True), counted.sum(axes, keepdim=True), total)
             share = share.clamp(0.01, 0.99)
             weight = counted * (target / (2 * share) + (1 - target) / (2 * (1 - share)))
-        return Ratio((each * weight).sum(), counted.sum())
+        return _share((each * weight).sum(), counted.sum(), total)
 
 
 class Dice(Component):
@@ -61,13 +56,13 @@ class Dice(Component):
     type: Literal["dice"] = "dice"
     smooth: float = Field(100.0, gt=0, description="s: keeps the ratio defined where nothing is positive.")
 
-    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor) -> Ratio:
+    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor, total: Total = alone) -> Tensor:
         """One ratio over all channels and voxels under the mask."""
         counted = mask.to(logits.dtype)
         probability = logits.sigmoid()
-        overlap = (2 * probability * target * counted).sum() + self.smooth
-        total = ((probability**2 + target**2) * counted).sum() + self.smooth
-        return Ratio(total - overlap, total)
+        overlap = total((2 * probability * target * counted).sum()) + self.smooth
+        size = total(((probability**2 + target**2) * counted).sum()) + self.smooth
+        return 1 - overlap / size
 
 
 class SquaredError(Component):
@@ -75,11 +70,16 @@ class SquaredError(Component):
 
     type: Literal["squared_error"] = "squared_error"
 
-    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor) -> Ratio:
+    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor, total: Total = alone) -> Tensor:
         """Sum of mask * (sigmoid(logits) - target)^2 over sum of mask."""
         counted = mask.to(logits.dtype)
-        return Ratio(((logits.sigmoid() - target) ** 2 * counted).sum(), counted.sum())
+        return _share(((logits.sigmoid() - target) ** 2 * counted).sum(), counted.sum(), total)
 
 
 Loss = Annotated[BinaryCrossEntropy | Dice | SquaredError, Field(discriminator="type")]
 """The losses that an experiment may name."""
+
+
+def _share(numerator: Tensor, denominator: Tensor, total: Total) -> Tensor:
+    """One sum over another, each over all processes; 0 where nothing counted."""
+    return total(numerator) / total(denominator).clamp_min(1e-12)

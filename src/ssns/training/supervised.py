@@ -72,7 +72,7 @@ class Supervised:
         target, mask = self.targets(labels, valid)
         logits = self.network(raw.contiguous(memory_format=torch.channels_last_3d)).float()
         self._shown = (raw[0], target[0], logits[0].detach().sigmoid(), mask[0])
-        return {"labelled": self.criterion(logits, target, mask).value}
+        return {"labelled": self.criterion(logits, target, mask)}
 
     def augmented(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Raw (b, 1, z, y, x), labels and validity (b, z, y, x) on the device, each patch perturbed."""
