@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ssns.losses import BinaryCrossEntropy, Dice, Loss, SquaredError
+from ssns.losses import AbsoluteError, BinaryCrossEntropy, Dice, Loss, SquaredError
 
 SHAPE = (2, 3, 2, 4, 5)
-MEMBERS = [BinaryCrossEntropy(), BinaryCrossEntropy(balance="channel"), Dice(), Dice(smooth=1e-3), SquaredError()]
+MEMBERS = [
+    BinaryCrossEntropy(), BinaryCrossEntropy(balance="channel"), Dice(), Dice(smooth=1e-3), SquaredError(),
+    AbsoluteError(),
+]  # fmt: skip
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -34,6 +37,8 @@ def by_numpy(loss, logits, target, mask):
         return 1 - (2 * (p * t * m).sum() + loss.smooth) / (((p**2 + t**2) * m).sum() + loss.smooth)
     if isinstance(loss, SquaredError):
         return (m * (p - t) ** 2).sum() / m.sum()
+    if isinstance(loss, AbsoluteError):
+        return (m * np.abs(p - t)).sum() / m.sum()
     each = -(t * np.log(p) + (1 - t) * np.log(1 - p))
     weight = np.ones_like(x)
     if loss.balance == "channel":

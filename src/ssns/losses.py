@@ -76,7 +76,18 @@ class SquaredError(Component):
         return _share(((logits.sigmoid() - target) ** 2 * counted).sum(), counted.sum(), total)
 
 
-Loss = Annotated[BinaryCrossEntropy | Dice | SquaredError, Field(discriminator="type")]
+class AbsoluteError(Component):
+    """Mean absolute error of the probabilities."""
+
+    type: Literal["absolute_error"] = "absolute_error"
+
+    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor, total: Total = alone) -> Tensor:
+        """Sum of mask * |sigmoid(logits) - target| over sum of mask."""
+        counted = mask.to(logits.dtype)
+        return _share(((logits.sigmoid() - target).abs() * counted).sum(), counted.sum(), total)
+
+
+Loss = Annotated[BinaryCrossEntropy | Dice | SquaredError | AbsoluteError, Field(discriminator="type")]
 """The losses that an experiment may name."""
 
 

@@ -6,7 +6,7 @@ The patches of a step depend on (seed, rank, step) alone, so that a resumed run 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,40 @@ class Batch:
     labels: NDArray[np.int32]
     valid: NDArray[np.bool_]
     places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Patches of raw side by side.
+
+    Attributes:
+        raw: (b, 1, z, y, x) float32 in [0, 1].
+        places: Volume and box of each patch, for messages.
+        partners: Other patches of the same volumes, likewise; None where nobody asks for them.
+    """
+
+    raw: NDArray[np.float32]
+    places: tuple[str, ...]
+    partners: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class RawVolume:
+    """Raw to learn from without labels.
+
+    Attributes:
+        raw: The image.
+        boxes: Where patches may lie, in voxels of raw.
+        intensity: How raw is scaled.
+    """
+
+    raw: Volume
+    boxes: tuple[Box, ...]
+    intensity: IntensityRange
+
+    def read(self, patch: Box) -> NDArray[np.float32]:
+        """Scaled raw of ``patch``, mirrored at the faces of the volume where it reaches beyond."""
+        return self.intensity.apply(read_reflected(self.raw.read, patch, self.raw.box))
 
 
 @dataclass(frozen=True)
@@ -72,6 +106,58 @@ class LabelledVolume:
         return _compact(ids, self.background), valid
 
 
+class RawPatches:
+    """Draws patches of raw, each box as often as its share of the voxels.
+
+    A patch lies inside its box where the box is large enough, and around it where it is not.
+
+    Args:
+        volumes: Where to draw from.
+        patch: Extent (z, y, x).
+        batch: Patches per step.
+        seed: Of the experiment.
+        rank: Of this process.
+        partners: Whether each patch has a partner from the same box.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[RawVolume],
+        patch: Triple,
+        batch: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        partners: bool = False,
+    ) -> None:
+        self._places = [
+            (volume, box) for each in volumes for volume in [_raw_in_memory(each, patch)] for box in each.boxes
+        ]
+        if not self._places:
+            raise UserError("unlabelled: wanted at least one box of raw to learn from, got none")
+        self._shares = _shares([box for _, box in self._places])
+        self.patch = patch
+        self.batch = batch
+        self.seed = seed
+        self.rank = rank
+        self.partners = partners
+
+    def __call__(self, step: int) -> RawBatch:
+        """The patches of ``step``; they are others than those that `LabelledPatches` would draw."""
+        draws = np.random.default_rng((self.seed, self.rank, step, 1))
+        raws: list[NDArray[np.float32]] = []
+        partners: list[NDArray[np.float32]] = []
+        places = []
+        for _ in range(self.batch):
+            volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
+            for found in (raws, partners) if self.partners else (raws,):
+                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
+                found.append(volume.read(patch)[None])
+                if found is raws:
+                    places.append(f"{volume.raw.path}, {patch}")
+        return RawBatch(np.stack(raws), tuple(places), np.stack(partners) if self.partners else None)
+
+
 class LabelledPatches:
     """Draws labelled patches, each box as often as its share of the labelled voxels.
 
@@ -97,8 +183,7 @@ class LabelledPatches:
         self._places = [(volume, box) for volume in self.volumes for box in volume.boxes]
         if not self._places:
             raise UserError("labelled: wanted at least one box with labels to learn from, got none")
-        sizes = np.array([box.size for _, box in self._places], float)
-        self._shares = sizes / sizes.sum()
+        self._shares = _shares([box for _, box in self._places])
 
     def __call__(self, step: int) -> Batch:
         """The patches of ``step``."""
@@ -113,6 +198,13 @@ class LabelledPatches:
             valids.append(valid)
             places.append(f"{volume.raw.path}, {patch}")
         return Batch(np.stack(raws), np.stack(labels), np.stack(valids), tuple(places))
+
+
+def _shares(boxes: Sequence[Box]) -> NDArray[np.float64]:
+    """The share of each box of all their voxels."""
+    sizes = np.array([box.size for box in boxes], np.float64)
+    shares: NDArray[np.float64] = sizes / sizes.sum()
+    return shares
 
 
 def _draw_start(draws: np.random.Generator, box: Box, patch: Triple, shape: Triple) -> Triple:
@@ -137,22 +229,33 @@ def _compact(ids: NDArray[np.integer[Any]], background: int | None) -> NDArray[n
     return compact
 
 
-def _in_memory(volume: LabelledVolume, patch: Triple) -> LabelledVolume:
-    """The volume with its labelled part and what patches see around it in memory, where a quarter of that is free."""
-    around = volume.boxes[0]
-    for box in volume.boxes[1:]:
+def _around(boxes: Sequence[Box], patch: Triple, bounds: Box) -> Box:
+    """What patches that touch any of ``boxes`` can see of a volume of ``bounds``."""
+    around = boxes[0]
+    for box in boxes[1:]:
         around = around.bounding(box)
-    around = around.grown(patch).intersection(volume.raw.box)
+    return around.grown(patch).intersection(bounds)
+
+
+def _raw_in_memory(volume: RawVolume, patch: Triple) -> RawVolume:
+    """The volume with what patches see of it in memory, where four times as much is free."""
+    if not volume.boxes:
+        return volume
+    around = _around(volume.boxes, patch, volume.raw.box)
+    if around.size * volume.raw.dtype.itemsize > psutil.virtual_memory().available / 4:
+        return volume
+    return replace(volume, raw=loaded(volume.raw, around))
+
+
+def _in_memory(volume: LabelledVolume, patch: Triple) -> LabelledVolume:
+    """The volume with its labelled part and what patches see around it in memory, where four times as much is free."""
+    around = _around(volume.boxes, patch, volume.raw.box)
     known = around.intersection(Box.of_shape(volume.labels.shape, volume.labels_start))
     needed = around.size * volume.raw.dtype.itemsize + known.size * volume.labels.dtype.itemsize
     if needed > psutil.virtual_memory().available / 4:
         return volume
-    return LabelledVolume(
+    return replace(
+        volume,
         raw=loaded(volume.raw, around),
         labels=loaded(volume.labels, known.relative_to(volume.labels_start)),
-        labels_start=volume.labels_start,
-        boxes=volume.boxes,
-        intensity=volume.intensity,
-        background=volume.background,
-        ignored=volume.ignored,
     )

@@ -336,6 +336,10 @@ class Clockwork:
         self.network = nn.Linear(1, 1)
         self.now = 0.0
 
+    @property
+    def judged(self):
+        return self.network
+
     def draw(self, micro_step):
         return torch.ones(1, 1)
 
@@ -376,3 +380,41 @@ class TestValidationShare:
     def test_fast_ones_come_at_every_turn(self, tmp_path, monkeypatch):
         steps = self.run(tmp_path, monkeypatch, 0.5, validation_share=0.1)
         assert [step for step, _ in steps] == list(range(10, 201, 10))
+
+
+class TestLearningRates:
+    def test_shares_and_frozen_parameters(self, tmp_path):
+        objective = supervised()
+        slow = next(objective.network.embed_in.parameters())
+        frozen = next(objective.network.out_put.parameters()).requires_grad_(False)
+        before = {name: tensor.clone() for name, tensor in objective.network.state_dict().items()}
+        rates = []
+
+        def follow(step):
+            del step
+            rates.append({share: group["lr"] for group in run_.param_groups for share in [group["share"]]})
+
+        objective.after_update = follow
+        captured = Adam.build
+
+        def build(self, parameters):
+            nonlocal run_
+            run_ = captured(self, parameters)
+            return run_
+
+        run_ = None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Adam, "build", build)
+            train(
+                objective, CHECKPOINT, settings(steps=2, optimizer=Adam(lr=0.01), schedule=Constant()), tmp_path,
+                rates={slow: 0.1},
+            )  # fmt: skip
+        assert rates[-1] == pytest.approx({1.0: 0.01, 0.1: 0.001})
+        assert torch.equal(frozen, before["out_put.0.weight"])
+        # Adam's first steps are as long as the rate, so that the share shows in how far weights went.
+        moved = {
+            name: float((tensor - before[name]).abs().max())
+            for name, tensor in objective.network.state_dict().items()
+            if name in ("embed_in.0.weight", "center.block1.0.weight")
+        }
+        assert moved["embed_in.0.weight"] == pytest.approx(0.1 * moved["center.block1.0.weight"], rel=0.2)

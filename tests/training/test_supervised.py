@@ -70,7 +70,7 @@ class TestTargets:
         labels = torch.from_numpy(LABELS.astype(np.int32))[None]
         valid = torch.ones(labels.shape, dtype=torch.bool)
         for border in ("none", "symmetric", "reference"):
-            target, mask = supervised(border=border).targets(labels, valid)
+            target, mask = supervised(border=border).targets.of(labels, valid)
             wanted, known = labels_to_affinities(widen_borders(LABELS, border))
             np.testing.assert_array_equal(target[0].numpy(), wanted)
             np.testing.assert_array_equal(mask[0].numpy(), known)
@@ -79,7 +79,9 @@ class TestTargets:
         objective = supervised(network=Shrinking())
         labels = torch.from_numpy(LABELS.astype(np.int32))[None]
         valid = torch.ones(labels.shape, dtype=torch.bool)
-        for inner, outer in zip(objective.targets(labels, valid), supervised().targets(labels, valid), strict=True):
+        for inner, outer in zip(
+            objective.targets.of(labels, valid), supervised().targets.of(labels, valid), strict=True
+        ):
             assert torch.equal(inner, outer[..., 1:-1, 1:-1])
         assert objective.loss(objective.draw(0), 0)["labelled"].isfinite()
 
@@ -87,7 +89,7 @@ class TestTargets:
         labels = torch.ones((1, *PATCH), dtype=torch.int32)
         valid = torch.ones((1, *PATCH), dtype=torch.bool)
         labels[..., 5:], valid[..., 5:] = 0, False
-        target, mask = supervised().targets(labels, valid)
+        target, mask = supervised().targets.of(labels, valid)
         assert (target[mask] == 1).all()
         assert not mask[..., 5:].any()
 
@@ -97,7 +99,7 @@ class TestLoss:
         objective = supervised(augmentation=Sequence(steps=()), loss=SquaredError())
         batch, number = objective.draw(0)
         objective.network.eval()
-        target, mask = objective.targets(torch.from_numpy(batch.labels), torch.from_numpy(batch.valid))
+        target, mask = objective.targets.of(torch.from_numpy(batch.labels), torch.from_numpy(batch.valid))
         with torch.no_grad():
             terms = objective.loss((batch, number), 0)
             prediction = objective.network(torch.from_numpy(batch.raw)).sigmoid()

@@ -14,12 +14,14 @@ from ssns.losses import BinaryCrossEntropy
 from ssns.networks import ResidualUNetSettings
 from ssns.perturb import Noise, Sequence
 from ssns.perturb.geometry import FlipTranspose
-from ssns.sampling import LabelledPatches, LabelledVolume
+from ssns.sampling import LabelledPatches, LabelledVolume, RawPatches, RawVolume
 from ssns.space import Box
-from ssns.training import TrainingSettings
+from ssns.training import ConsistencyObjective, TrainingSettings
+from ssns.training.consistency import Consistency
 from ssns.training.loop import train
 from ssns.training.settings import AdamW, Cosine
-from ssns.training.supervised import Supervised
+from ssns.training.supervised import Process, Supervised, Targets
+from ssns.training.teachers import make_teacher
 from ssns.volume import from_array
 from ssns.volume.normalization import IntensityRange, TypeNormalization
 
@@ -47,17 +49,41 @@ def volume(raw=RAW, labels=LABELS):
     )
 
 
-def supervised(network_seed=0, *, network=NETWORK, sampler=None, augmentation=None, **changes):
+def supervised(
+    network_seed=0, *, network=NETWORK, sampler=None, augmentation=None, border="symmetric", seed=0, rank=0, **changes
+):
     torch.manual_seed(network_seed)
+    built = network.build(3) if isinstance(network, ResidualUNetSettings) else network
     table = {
-        "offsets": NEAREST, "loss": BinaryCrossEntropy(), "border": "symmetric", "seed": 0,
-        "device": torch.device("cpu"),
+        "loss": BinaryCrossEntropy(),
         "augmentation": augmentation or Sequence(steps=(FlipTranspose(), Noise(probability=0.5))),
-    }  # fmt: skip
+        "targets": Targets(NEAREST, border, shrink=built.shrink),
+        "process": Process(torch.device("cpu"), seed, rank),
+    }
     return Supervised(
-        network.build(3) if isinstance(network, ResidualUNetSettings) else network,
-        sampler or LabelledPatches([volume()], PATCH, 2, seed=0),
-        **(table | changes),
+        built, sampler or LabelledPatches([volume()], PATCH, 2, seed=seed, rank=rank), **(table | changes)
+    )
+
+
+def raw_patches(batch=2, seed=0, **changes):
+    raw = from_array(RAW.astype(np.float32))
+    return RawPatches(
+        [RawVolume(raw, (Box.of_shape(RAW.shape),), IntensityRange(0, 255))], PATCH, batch, seed=seed, **changes
+    )
+
+
+def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None, build=None, **changes):
+    """Students of two levels and a mean teacher whose student sees noise and mirror images."""
+    torch.manual_seed(network_seed)
+    table = {"strong": Sequence(steps=(FlipTranspose(), Noise()))}
+    settings = ConsistencyObjective(**(table | changes))
+    students, teacher = make_teacher(settings.teacher, build or (lambda: network.build(3)))
+    return Consistency(
+        students,
+        teacher,
+        labelled=labelled or supervised(network=network),
+        sampler=sampler or raw_patches(),
+        settings=settings,
     )
 
 

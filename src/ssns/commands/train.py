@@ -104,8 +104,8 @@ def _fit(experiment: Experiment, folder: RunFolder, learned: dict[str, Source], 
     from ssns.checkpoint import Checkpoint
     from ssns.report import training_picture
     from ssns.sampling import LabelledPatches
-    from ssns.training.loop import make_fabric, train
-    from ssns.training.supervised import Supervised
+    from ssns.training.loop import make_fabric, sum_over_processes, train
+    from ssns.training.supervised import Process, Supervised, Targets
 
     keep_freed_memory()
     settings = experiment.training
@@ -121,13 +121,10 @@ def _fit(experiment: Experiment, folder: RunFolder, learned: dict[str, Source], 
     objective = Supervised(
         network,
         LabelledPatches(volumes, settings.patch, settings.batch, seed=experiment.seed, rank=fabric.global_rank),
-        offsets=experiment.offsets,
+        targets=Targets(experiment.offsets, experiment.border, shrink=network.shrink),
         loss=experiment.loss,
         augmentation=experiment.augmentation,
-        border=experiment.border,
-        seed=experiment.seed,
-        rank=fabric.global_rank,
-        device=fabric.device,
+        process=Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric)),
         picture=training_picture,
     )
     checkpoint = Checkpoint(experiment.network, {}, experiment.offsets, experiment.normalization, ranges)

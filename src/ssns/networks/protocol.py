@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from ssns.space import Triple
@@ -17,10 +18,12 @@ class AffinityNetwork(Protocol):
         stride: Extents of the input must be multiples of it (z, y, x); a tile whose start is not a multiple of it
             sees another pooling grid and predicts other values.
         shrink: Voxels lost at each side of each axis (z, y, x); 0 with padded convolutions.
+        parts: Names of the sub-modules that are its ``encoder``, ``decoder`` and ``head`` (the last layer).
     """
 
     stride: Triple
     shrink: Triple
+    parts: Mapping[str, tuple[str, ...]]
 
     def __call__(self, raw: Tensor) -> Tensor:
         """Logits (b, c, z', y', x') of raw (b, 1, z, y, x), float32 in [0, 1]."""

@@ -5,7 +5,7 @@ Four steps down and up in the plane, none along z. Names of the sub-modules foll
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast, get_args
 
 import torch
@@ -44,6 +44,7 @@ class ResidualUNet(nn.Module):
     Attributes:
         stride: Extents of the input must be multiples of it.
         shrink: Always zero: every convolution is padded.
+        parts: Names of the sub-modules of ``encoder``, ``decoder`` and ``head``.
     """
 
     def __init__(
@@ -95,6 +96,15 @@ class ResidualUNet(nn.Module):
             self.add_module(f"conv{depth + step}", _ResidualBlock(layers, merged, upper))
         self.embed_out = nn.Sequential(layers.conv(filters[0], filters[0], (1, 5, 5), bias=True), layers.activation())
         self.out_put = nn.Sequential(nn.Conv3d(filters[0], out_channels * unshuffle**2, 1))
+        self.parts: Mapping[str, tuple[str, ...]] = {
+            "encoder": ("embed_in", *(f"conv{level}" for level in range(depth)), "center"),
+            "decoder": (
+                *(f"{kind}{step}" for step in range(depth) for kind in ("up", "cat")),
+                *(f"conv{depth + step}" for step in range(depth)),
+                "embed_out",
+            ),
+            "head": ("out_put",),
+        }
         _initialize(self, initializer)
 
     def forward(self, raw: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ by side in one module per family: ``geometry``, ``intensity``, ``occlusion``, ``
 one line in the union of ``engine``, and its test. Nothing here imports torch before it is used.
 """
 
-from ssns.perturb.engine import AnyPerturbation, Engine, OneOf, Sequence, default_augmentation
+from ssns.perturb.engine import AnyPerturbation, Engine, OneOf, Sequence, default_augmentation, default_views
 from ssns.perturb.geometry import Elastic, FlipTranspose, Scale
 from ssns.perturb.intensity import Blur, Intensity, Noise, StrongBlur
 from ssns.perturb.occlusion import CutOut, MissingSection
@@ -33,4 +33,5 @@ __all__ = [
     "Sequence",
     "StrongBlur",
     "default_augmentation",
+    "default_views",
 ]

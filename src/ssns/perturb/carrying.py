@@ -93,6 +93,32 @@ class Carried:
                 raise TypeError(f"moves: wanted symmetries of the grid and warps, got a {type(move).__name__}")
         return carried
 
+    def moved_as_images(self, moves: Iterable[Move]) -> Carried:
+        """The affinities as the paper's code moves them: as if channels were images (reference 5.5, B1 to B3, B6).
+
+        Symmetries move voxels and leave channels and edges as they are; of a magnified patch only a central part
+        counts, as large as what it shows; misalignment, folds and deformations are ignored.
+        """
+        carried = self
+        for move in moves:
+            if isinstance(move, GridSymmetry):
+                moved = (move.apply(carried.affinities), move.apply(carried.known))
+                carried = replace(carried, affinities=moved[0], known=moved[1])
+            elif isinstance(move, Warp) and move.linear != IDENTITY:
+                carried = carried._resized_as_image(move)
+        return carried
+
+    def _resized_as_image(self, warp: Warp) -> Carried:
+        field = self._inner_field(warp)
+        known = warp_sections(self.known, field) & _inside(field)
+        height, width = known.shape[-2:]
+        cut_y, cut_x = (
+            max(0, round((extent - extent * warp.linear[axis][axis]) / 2)) for axis, extent in ((0, height), (1, width))
+        )
+        central = known.new_zeros(known.shape)
+        central[..., cut_y : height - cut_y, cut_x : width - cut_x] = True
+        return replace(self, affinities=warp_sections(self.affinities, field), known=known & central)
+
     def _transformed(self, symmetry: GridSymmetry) -> Carried:
         affinities, _ = transform_affinities(self.affinities, self.offsets, symmetry)
         known, _ = transform_affinities(self.known, self.offsets, symmetry)  # False where there is no counterpart

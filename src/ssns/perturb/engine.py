@@ -72,3 +72,8 @@ def default_augmentation() -> Sequence:
             MissingSection(probability=0.2, section_probability=0.08, rectangle_probability=0.15),
         )
     )
+
+
+def default_views() -> OneOf:
+    """What a student's view, or a patch to be restored, goes through: one of the paper's families (reference 1.6)."""
+    return OneOf(choices=(Intensity(), Noise(), Blur(), CutOut(), Misalign()))

@@ -28,10 +28,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
+from ssns.losses import Total, alone
 from ssns.training.settings import TrainingSettings
 
 SCORE = "voi_sum"
-"""What the best checkpoint is chosen by; lower is better."""
+"""What the best checkpoint is chosen by, unless the caller says otherwise; lower is better."""
 
 BROKEN_BF16_DEPTH = 2
 """Sections at which oneDNN's weight gradient of 3 x 3 x 3 convolutions in bf16 holds memory that nothing has written:
@@ -42,6 +43,12 @@ class Objective(Protocol):
     """What is trained: terms of a loss, computed on batches drawn by step."""
 
     network: nn.Module
+    """What the optimiser moves; the loop replaces it by one that knows devices and precision."""
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is validated, saved as the weights and predicts in the end; a part of ``network``, or follows it."""
+        ...
 
     def draw(self, micro_step: int) -> Any:
         """The batch of one forward pass, on the CPU; called ahead of time, from another thread."""
@@ -65,7 +72,7 @@ class Objective(Protocol):
 
 
 Validate = Callable[[nn.Module, int], Mapping[str, float]]
-"""``validate(network, step) -> scores``, which holds ``voi_sum``."""
+"""``validate(network, step) -> scores``, which holds the score that the best checkpoint is chosen by."""
 
 
 OnStep = Callable[[int, int, str], None]
@@ -122,6 +129,31 @@ def _multiplies_bf16(device: str) -> bool:
     return device == "cpu" and onednn and torch.cpu._is_avx512_bf16_supported()
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, forward and backward."""
+
+    @staticmethod
+    def forward(_context: Any, part: Tensor) -> Tensor:
+        whole = part.clone()
+        torch.distributed.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        whole = gradient.clone()
+        torch.distributed.all_reduce(whole)
+        return whole
+
+
+def sum_over_processes(fabric: Fabric) -> Total:
+    """The sum that a loss of the joint batch needs.
+
+    Each process computes the same loss of the whole batch, so that its gradient, summed over processes on the way back
+    and averaged by data-parallel training after it, is that of one process with all patches.
+    """
+    return _Sum.apply if fabric.world_size > 1 else alone
+
+
 def train(
     objective: Objective,
     checkpoint: Checkpoint,
@@ -129,6 +161,8 @@ def train(
     folder: Path,
     *,
     validate: Validate | None = None,
+    score: str = SCORE,
+    rates: Mapping[nn.Parameter, float] | None = None,
     fabric: Fabric | None = None,
     on_start: Callable[[str], None] | None = None,
     on_step: OnStep | None = None,
@@ -140,7 +174,9 @@ def train(
         checkpoint: What is saved beside the weights: settings of the network, offsets, normalisation.
         settings: Of the loop.
         folder: Of the run.
-        validate: Scores a network; without it the last checkpoint is the best.
+        validate: Scores a network; without it the last checkpoint is the best. Only the first process is asked.
+        score: The score that the best checkpoint is chosen by; lower is better.
+        rates: Share of the learning rate of single parameters, where it is not 1.
         fabric: Devices and precision; made from ``settings`` if not given.
         on_start: Told in one line where training begins and on what.
         on_step: Told after each step how far it is, with the loss and the last scores in words.
@@ -152,7 +188,7 @@ def train(
         TrainingInterrupted: SIGTERM, SIGUSR1 or an interrupt from the keyboard came; the state is saved.
         UserError: The loss is not finite.
     """
-    run = _Run(objective, checkpoint, settings, folder, validate, fabric or make_fabric(settings))
+    run = _Run(objective, checkpoint, settings, folder, validate, score, rates or {}, fabric or make_fabric(settings))
     run.resume()
     if on_start:
         parameters = sum(parameter.numel() for parameter in objective.network.parameters())
@@ -164,9 +200,9 @@ def train(
         while run.progress.step < settings.steps:
             loss = run.step(next_batch)
             if on_step and run.fabric.is_global_zero:
-                score = f", VOI {run.progress.scores[SCORE]:.3f}" if run.progress.scores else ""
-                on_step(run.progress.step, settings.steps, f"loss {loss:.4f}{score}")
-            if stop.is_set() and run.progress.step < settings.steps:
+                best = f", {shown_score(score)} {run.progress.scores[score]:.3f}" if run.progress.scores else ""
+                on_step(run.progress.step, settings.steps, f"loss {loss:.4f}{best}")
+            if run.agreed(stop.is_set()) and run.progress.step < settings.steps:
                 run.save("last.pt")
                 raise TrainingInterrupted(run.progress.step, settings.steps, folder / "last.pt")
     return load_checkpoint(folder / "best.pt")
@@ -182,6 +218,8 @@ class _Run:
         settings: TrainingSettings,
         folder: Path,
         validate: Validate | None,
+        score: str,
+        rates: Mapping[nn.Parameter, float],
         fabric: Fabric,
     ) -> None:
         self.objective = objective
@@ -189,12 +227,15 @@ class _Run:
         self.settings = settings
         self.folder = folder
         self.validate = validate
+        self.score = score
         self.fabric = fabric
         self.precision = str(fabric._precision.precision)
         self.progress = _Progress()
         self.network = objective.network
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        optimizer = settings.optimizer.build(self.network.parameters())
+        self.network.to(fabric.device)
+        objective.judged.to(device=fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        optimizer = settings.optimizer.build(_groups(self.network, rates))
         objective.network, self.optimizer = fabric.setup(self.network, optimizer)
         folder.mkdir(parents=True, exist_ok=True)
         self.writer = SummaryWriter(str(folder / "curves"))
@@ -205,7 +246,8 @@ class _Run:
         if not path.is_file():
             return
         saved = load_checkpoint(path)
-        self.network.load_state_dict(dict(saved.weights))
+        self.network.load_state_dict(dict(saved.state.get("network", saved.weights)))
+        self.objective.judged.load_state_dict(dict(saved.weights))
         self.optimizer.load_state_dict(dict(saved.state["optimizer"]))
         self.fabric._precision.load_state_dict(dict(saved.state["precision"]))
         self.progress = _Progress(**saved.state["progress"])
@@ -219,11 +261,14 @@ class _Run:
             "precision": self.fabric._precision.state_dict(),
             "progress": vars(self.progress) | {"history": list(self.progress.history)},
         }
+        judged = self.objective.judged
+        if judged is not self.objective.network:
+            state["network"] = self.network.state_dict()
         save_checkpoint(
             self.folder / name,
             replace(
                 self.checkpoint,
-                weights=self.network.state_dict(),
+                weights=judged.state_dict(),
                 step=self.progress.step,
                 scores=self.progress.scores,
                 state=state,
@@ -260,7 +305,7 @@ class _Run:
         settings, progress = self.settings, self.progress
         rate = settings.optimizer.lr * settings.schedule.factor(progress.step, settings.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         self.network.train()
         self.optimizer.zero_grad()
         values: dict[str, float] = {}
@@ -299,7 +344,7 @@ class _Run:
             picture = self.objective.preview()
             if picture is not None:
                 self.writer.add_image("preview", picture, progress.step, dataformats="HWC")
-        validated = self.validate is not None and (end or self._validation_is_due())
+        validated = self.validate is not None and self.agreed(end or self._validation_is_due())
         if self.validate is not None and validated:
             self._validate(self.validate)
         if self.validate is None and end:
@@ -319,23 +364,45 @@ class _Run:
         total = progress.seconds + progress.validation_seconds
         return progress.validation_seconds + once <= self.settings.validation_share * (total + once)
 
+    def agreed(self, wish: bool) -> bool:
+        """What the first process wishes, for all: they measure time, and get signals, each by itself."""
+        return bool(self.fabric.broadcast(wish)) if self.fabric.world_size > 1 else wish
+
     def _validate(self, validate: Validate) -> None:
         begin = time.monotonic()
-        self.network.eval()
-        # Plain floats: a checkpoint holds no NumPy scalars, and is read without running code.
-        scores = {name: float(value) for name, value in validate(self.network, self.progress.step).items()}
+        judged = self.objective.judged
+        judged.eval()
+        scores: dict[str, float] = {}
+        if self.fabric.is_global_zero:
+            # Plain floats: a checkpoint holds no NumPy scalars, and is read without running code.
+            scores = {name: float(value) for name, value in validate(judged, self.progress.step).items()}
+        scores = self.fabric.broadcast(scores) if self.fabric.world_size > 1 else scores
         self.progress.scores = scores
         self.progress.validation_seconds += time.monotonic() - begin
         self.progress.validations += 1
         self._log({f"validation/{name}": value for name, value in scores.items()})
-        if scores[SCORE] < self.progress.best:
-            self.progress.best = scores[SCORE]
+        if scores[self.score] < self.progress.best:
+            self.progress.best = scores[self.score]
             self.save("best.pt")
 
     def _log(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self.writer.add_scalar(name, value, self.progress.step)
         self.progress.history.append({"step": self.progress.step, "seconds": round(self.progress.seconds, 3), **values})
+
+
+def shown_score(name: str) -> str:
+    """A score's name for the user."""
+    return "VOI" if name == SCORE else name.replace("_", " ")
+
+
+def _groups(network: nn.Module, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
+    """Parameters that are not frozen, grouped by their share of the learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            groups.setdefault(rates.get(parameter, 1.0), []).append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
 
 
 @contextmanager

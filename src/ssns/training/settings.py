@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -12,7 +12,6 @@ from ssns.settings import Component
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch import nn
     from torch.optim import Optimizer
 
 
@@ -29,8 +28,8 @@ class Adam(Component):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient.")
     amsgrad: bool = Field(False, description="Keep the largest second moment.")
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """The optimiser of ``parameters``."""
+    def build(self, parameters: Iterable[Any]) -> Optimizer:
+        """The optimiser of ``parameters``, or of groups of them."""
         from torch.optim import Adam as TorchAdam
 
         return TorchAdam(parameters, **self.model_dump(exclude={"type"}))
@@ -46,8 +45,8 @@ class AdamW(Component):
     weight_decay: float = Field(0.01, ge=0, description="Share of a weight that a step at learning rate 1 removes.")
     amsgrad: bool = Field(False, description="Keep the largest second moment.")
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """The optimiser of ``parameters``."""
+    def build(self, parameters: Iterable[Any]) -> Optimizer:
+        """The optimiser of ``parameters``, or of groups of them."""
         from torch.optim import AdamW as TorchAdamW
 
         return TorchAdamW(parameters, **self.model_dump(exclude={"type"}))

@@ -3,21 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from ssns.affinities import BorderStyle, labels_to_affinities, widen_borders
-from ssns.losses import Loss
+from ssns.losses import Loss, Total, alone
 from ssns.perturb import Engine, Patch
-from ssns.sampling import Batch
+from ssns.sampling import Batch, RawBatch
 from ssns.space import Triple
 
 Picture = Callable[[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[np.uint8]]
 """``picture(raw, target, prediction, mask)`` as RGB."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """Where and as which part of a training an objective works.
+
+    Attributes:
+        device: Of its tensors.
+        seed: Of the experiment.
+        rank: Of this process; with the seed and the number of a batch, it decides all draws.
+        total: Sums over processes.
+    """
+
+    device: torch.device
+    seed: int = 0
+    rank: int = 0
+    total: Total = alone
+
+    def generator(self, *numbers: int) -> Generator:
+        """Draws, on the CPU, that depend on seed, rank and ``numbers`` alone."""
+        state = np.random.SeedSequence((self.seed, self.rank, *numbers)).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> 1))
+
+    def patches(self, batch: RawBatch) -> list[Patch]:
+        """The patches of an unlabelled batch, on the device."""
+        return [Patch(torch.from_numpy(raw).to(self.device)) for raw in batch.raw[:, 0]]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What affinities of labels are made like.
+
+    Attributes:
+        offsets: What each channel is an affinity to.
+        border: How labels are cleared at boundaries before.
+        outside: Edges that leave a patch: not known, or as in the paper's code.
+        shrink: Voxels at each side that the network does not predict.
+    """
+
+    offsets: tuple[Triple, ...]
+    border: BorderStyle
+    outside: Literal["masked", "replicate"] = "masked"
+    shrink: Triple = (0, 0, 0)
+
+    def of(self, labels: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Affinities and mask (b, c, z, y, x) of the part of patches (b, z, y, x) that the network predicts."""
+        widened = widen_borders(labels, self.border, valid=valid)
+        target, mask = labels_to_affinities(widened, self.offsets, valid=valid, outside=self.outside)
+        inside = self.predicted(labels.shape[1:])
+        return target[(..., *inside)], mask[(..., *inside)]
+
+    def predicted(self, shape: Sequence[int]) -> tuple[slice, ...]:
+        """Where the network predicts a patch of ``shape`` (z, y, x)."""
+        return tuple(slice(lost, extent - lost) for lost, extent in zip(self.shrink, shape, strict=True))
 
 
 class Supervised:
@@ -26,13 +81,10 @@ class Supervised:
     Args:
         network: Raw (b, 1, z, y, x) to logits (b, c, z, y, x); may lose ``network.shrink`` voxels at each side.
         sampler: ``sampler(n)`` gives batch n.
-        offsets: What each channel is an affinity to.
+        targets: How labels become affinities.
         loss: Of logits, targets and mask.
         augmentation: Applied to each patch with its labels.
-        border: How labels are cleared at boundaries before affinities are made.
-        seed: Of the draws of the augmentation, with the rank and the number of the batch.
-        rank: Of this process.
-        device: Where the network is.
+        process: Device, seed and rank.
         picture: Makes the preview.
     """
 
@@ -41,26 +93,25 @@ class Supervised:
         network: nn.Module,
         sampler: Callable[[int], Batch],
         *,
-        offsets: Sequence[Triple],
+        targets: Targets,
         loss: Loss,
         augmentation: Engine,
-        border: BorderStyle,
-        seed: int,
-        rank: int = 0,
-        device: torch.device,
+        process: Process,
         picture: Picture | None = None,
     ) -> None:
         self.network = network
         self.sampler = sampler
-        self.offsets = tuple(offsets)
+        self.targets = targets
         self.criterion = loss
         self.augmentation = augmentation
-        self.border: BorderStyle = border
-        self.seed = seed
-        self.rank = rank
-        self.device = device
+        self.process = process
         self.picture = picture
         self._shown: tuple[Tensor, ...] | None = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network itself."""
+        return self.network
 
     def draw(self, micro_step: int) -> tuple[Batch, int]:
         """The batch of one forward pass, and its number."""
@@ -68,30 +119,27 @@ class Supervised:
 
     def loss(self, batch: tuple[Batch, int], step: int) -> Mapping[str, Tensor]:  # noqa: ARG002  the batch has its number
         """The one term ``labelled``."""
-        raw, labels, valid = self.augmented(*batch)
-        target, mask = self.targets(labels, valid)
+        raw, target, mask = self.views(*batch)
         logits = self.network(raw.contiguous(memory_format=torch.channels_last_3d)).float()
-        self._shown = (raw[0], target[0], logits[0].detach().sigmoid(), mask[0])
-        return {"labelled": self.criterion(logits, target, mask)}
+        self.show(raw, target, logits, mask)
+        return {"labelled": self.criterion(logits, target, mask, self.process.total)}
+
+    def views(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Perturbed raw (b, 1, z, y, x) on the device, with its affinities and their mask (b, c, z, y, x)."""
+        raw, labels, valid = self.augmented(batch, number)
+        return raw, *self.targets.of(labels, valid)
 
     def augmented(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Raw (b, 1, z, y, x), labels and validity (b, z, y, x) on the device, each patch perturbed."""
-        state = np.random.SeedSequence((self.seed, self.rank, number)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0] >> 1))
-        patches = [
-            self.augmentation.apply(Patch(*(torch.from_numpy(part).to(self.device) for part in parts)), generator)  # type: ignore[arg-type]  # three tensors
-            for parts in zip(batch.raw[:, 0], batch.labels, batch.valid, strict=True)
-        ]
-        raw = torch.stack([patch.raw for patch in patches])[:, None]
-        labels = torch.stack([_present(patch.labels) for patch in patches])
-        return raw, labels, torch.stack([_present(patch.valid) for patch in patches])
-
-    def targets(self, labels: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Affinities and mask (b, c, z, y, x) of the part of a patch that the network predicts."""
-        target, mask = labels_to_affinities(widen_borders(labels, self.border, valid=valid), self.offsets, valid=valid)
-        shrink = _shrink(self.network)
-        inside = tuple(slice(lost, extent - lost) for lost, extent in zip(shrink, labels.shape[1:], strict=True))
-        return target[(..., *inside)], mask[(..., *inside)]
+        generator, device = self.process.generator(number), self.process.device
+        parts: list[list[Tensor]] = [[], [], []]
+        for arrays in zip(batch.raw[:, 0], batch.labels, batch.valid, strict=True):
+            raw, labels, valid = (torch.from_numpy(array).to(device) for array in arrays)
+            patch = self.augmentation.apply(Patch(raw, labels, valid), generator)
+            for found, part in zip(parts, (patch.raw, patch.labels, patch.valid), strict=True):
+                found.append(_present(part))
+        raw, labels, valid = (torch.stack(found) for found in parts)
+        return raw[:, None], labels, valid
 
     def after_update(self, step: int) -> None:
         """Nothing follows the network here."""
@@ -100,21 +148,19 @@ class Supervised:
         """The places of its patches."""
         return "; ".join(batch[0].places)
 
+    def show(self, raw: Tensor, target: Tensor, logits: Tensor, mask: Tensor) -> None:
+        """Keep the first patch of a batch for the preview."""
+        self._shown = (raw[0], target[0], logits[0].detach().sigmoid(), mask[0])
+
     def preview(self) -> NDArray[np.uint8] | None:
         """Raw, target and prediction of the first patch of the latest batch."""
         if self.picture is None or self._shown is None:
             return None
         raw, target, prediction, mask = (part.cpu().numpy() for part in self._shown)
-        inside = tuple(slice((n - m) // 2, (n + m) // 2) for n, m in zip(raw.shape[1:], target.shape[1:], strict=True))
-        return self.picture(raw[0][inside], target, prediction, mask)
+        return self.picture(raw[0][self.targets.predicted(raw.shape[1:])], target, prediction, mask)
 
 
 def _present(tensor: Tensor | None) -> Tensor:
     if tensor is None:
         raise TypeError("a labelled patch lost its labels in a perturbation")
     return tensor
-
-
-def _shrink(network: nn.Module) -> Triple:
-    shrink: Triple = network.shrink  # type: ignore[assignment]
-    return shrink

@@ -1,0 +1,194 @@
+"""Consistency training: labelled patches, and agreement with a teacher on unlabelled ones.
+
+One step (Huang et al. 2022, section III; reference 5.3 and 5.4):
+
+1. Labelled patches are augmented, and their affinities made, as in supervised training.
+2. Unlabelled patches go through ``clean`` perturbations, then the student's views through ``strong`` ones as well.
+3. The teacher predicts the clean patches; its affinities are carried into the frame of each view (`perturb.carrying`).
+4. The student sees labelled patches and views in one forward pass; boxes may change places before it (`mixing`).
+5. The loss is the labelled one, plus the weighted loss of views against targets where these are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from ssns.affinities import edge_ends
+from ssns.perturb import Patch
+from ssns.perturb.carrying import Carried
+from ssns.sampling import Batch, RawBatch
+from ssns.training.mixing import Exchange, draw_exchange
+from ssns.training.objectives import ConsistencyObjective
+from ssns.training.supervised import Supervised
+from ssns.training.teachers import Students, Teacher
+
+LABELLED, UNLABELLED, MIXED = 0, 1, 2
+"""Streams of draws of one step."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Patches of one forward pass.
+
+    Attributes:
+        labelled: With their labels.
+        unlabelled: Raw alone.
+        number: Of the pass.
+    """
+
+    labelled: Batch
+    unlabelled: RawBatch
+    number: int
+
+
+class Consistency:
+    """The labelled loss and the consistency with a teacher.
+
+    Args:
+        students: What learns.
+        teacher: What it is compared with.
+        labelled: How labelled patches are drawn, augmented and judged; its network is not used.
+        sampler: ``sampler(n)`` gives the unlabelled batch n.
+        settings: Of the consistency.
+        autocast: The precision in which the teacher works.
+    """
+
+    def __init__(
+        self,
+        students: Students,
+        teacher: Teacher,
+        *,
+        labelled: Supervised,
+        sampler: Callable[[int], RawBatch],
+        settings: ConsistencyObjective,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.network: nn.Module = students
+        self.teacher = teacher
+        self.labelled = labelled
+        self.sampler = sampler
+        self.settings = settings
+        self.autocast = autocast
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that predicts in the end."""
+        return self.teacher.judged
+
+    def draw(self, micro_step: int) -> Drawn:
+        """The batches of one forward pass."""
+        return Drawn(self.labelled.sampler(micro_step), self.sampler(micro_step), micro_step)
+
+    def loss(self, batch: Drawn, step: int) -> Mapping[str, Tensor]:
+        """The terms ``labelled`` and, after the warm-up, ``consistency``."""
+        raw, target, mask = self.labelled.views(batch.labelled, batch.number)
+        if step < self.settings.warmup or not self.settings.weight:
+            return {"labelled": self._labelled_loss(self._logits(raw), raw, target, mask)}
+        generator = self.labelled.process.generator(batch.number, UNLABELLED)
+        clean = [self._cleaned(patch, generator) for patch in self.labelled.process.patches(batch.unlabelled)]
+        with self.autocast():
+            taught = self.teacher.logits(_images(clean)).float().sigmoid()
+        views = [[self._view(patch, generator) for patch in clean] for _ in range(self.settings.views)]
+        carried = [self._carried(taught, patches) for patches in views]
+        exchange = self._exchange(batch.number, raw)
+        images = [raw, *map(_images, views)]
+        if exchange is not None:
+            images[:2] = exchange.swap(*images[:2])
+        logits = list(torch.split(self._logits(torch.cat(images)), len(raw), dim=1))
+        if exchange is not None:
+            mask, carried[0] = self._put_back(exchange, logits, mask, carried[0])
+        terms = {"labelled": self._labelled_loss(logits[0], raw, target, mask)}
+        each = [self._consistency(seen, *wanted) for seen, wanted in zip(logits[1:], carried, strict=True)]
+        weight = self.settings.weight * self.settings.ramp.share(step)
+        return terms | {"consistency": torch.stack(each).mean() * weight}
+
+    def after_update(self, step: int) -> None:
+        """Move the teacher."""
+        self.teacher.follow(step)
+
+    def describe(self, batch: Drawn) -> str:
+        """The places of its patches."""
+        return "; ".join(batch.labelled.places + batch.unlabelled.places)
+
+    def preview(self) -> NDArray[np.uint8] | None:
+        """The first labelled patch of the latest batch."""
+        return self.labelled.preview()
+
+    def _cleaned(self, patch: Patch, generator: Generator) -> Patch:
+        """What teacher and student both get: its moves are nobody's concern any more, but what they hid is."""
+        cleaned = self.settings.clean.apply(patch, generator)
+        return Patch(cleaned.raw, valid=cleaned.valid)
+
+    def _view(self, clean: Patch, generator: Generator) -> Patch:
+        return self.settings.strong.apply(clean, generator)
+
+    def _carried(self, taught: Tensor, views: list[Patch]) -> tuple[Tensor, Tensor]:
+        """Targets (n, b, c, z, y, x) in the frames of the views, and where they count."""
+        pairs = [[self._carry(affinities, view) for affinities, view in zip(one, views, strict=True)] for one in taught]
+        target, known = (torch.stack([torch.stack([p[i] for p in one]) for one in pairs]) for i in range(2))
+        if self.settings.confidence is not None:
+            known = known & ((target >= self.settings.confidence) | (target <= 1 - self.settings.confidence))
+        return target, known
+
+    def _carry(self, affinities: Tensor, view: Patch) -> tuple[Tensor, Tensor]:
+        """The teacher's affinities (c, z, y, x) as the view's own, and where they are known."""
+        targets = self.labelled.targets
+        start = Carried(affinities, torch.ones_like(affinities, dtype=torch.bool), targets.offsets, targets.shrink)
+        if self.settings.geometry == "reference":
+            moved = start.moved_as_images(view.moves)
+        else:
+            moved = start.moved(view.moves, keep_uncertain=self.settings.boundaries == "kept")
+        if view.valid is None:
+            return moved.affinities, moved.known
+        seen = view.valid[targets.predicted(view.shape)]
+        known = moved.known & seen
+        for channel, offset in enumerate(targets.offsets):
+            here, there = edge_ends(seen.shape, offset)
+            known[channel][here] &= seen[there]
+        return moved.affinities, known
+
+    def _exchange(self, number: int, raw: Tensor) -> Exchange | None:
+        if self.settings.cut_mix is None:
+            return None
+        process = self.labelled.process
+        shape = (raw.shape[2], raw.shape[3], raw.shape[4])
+        return draw_exchange(self.settings.cut_mix, shape, process.generator(number, MIXED), process.device)
+
+    def _put_back(
+        self, exchange: Exchange, logits: list[Tensor], mask: Tensor, carried: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Logits of labelled patches and first views to where they belong; masks without the edges across the rim."""
+        targets = self.labelled.targets
+        inside = targets.predicted(exchange.box.shape)
+        logits[:2] = Exchange(exchange.box[inside]).swap(*logits[:2])
+        whole = exchange.whole_edges(targets.offsets)[(..., *inside)]
+        target, known = carried
+        return mask & whole, (target, known & whole)
+
+    def _logits(self, raw: Tensor) -> Tensor:
+        """What the students say of raw (b, 1, z, y, x): (n, b, c, z, y, x), float32."""
+        logits: Tensor = self.network(raw.contiguous(memory_format=torch.channels_last_3d))
+        return logits.float()
+
+    def _labelled_loss(self, logits: Tensor, raw: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        self.labelled.show(raw, target, logits[0], mask)
+        each = [self.labelled.criterion(one, target, mask, self.labelled.process.total) for one in logits]
+        return torch.stack(each).sum()
+
+    def _consistency(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+        total = self.labelled.process.total
+        each = [self.settings.loss(*one, total) for one in zip(logits, target, known, strict=True)]
+        return torch.stack(each).sum()
+
+
+def _images(patches: list[Patch]) -> Tensor:
+    """Raw of patches as the network takes it, (b, 1, z, y, x)."""
+    return torch.stack([patch.raw for patch in patches])[:, None].contiguous(memory_format=torch.channels_last_3d)

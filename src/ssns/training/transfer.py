@@ -1,0 +1,72 @@
+"""Weights of one network as the start of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssns.training.objectives import TransferSettings
+
+PARTS = {"encoder": ("encoder",), "encoder_decoder": ("encoder", "decoder"), "all": ("encoder", "decoder", "head")}
+"""What each choice of `TransferSettings.parts` stands for."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of the weights that were offered.
+
+    Attributes:
+        loaded: Names of tensors that were taken over.
+        missing: Wanted, but not there, with the reason.
+        parameters: Those of the network that were taken over.
+    """
+
+    loaded: tuple[str, ...]
+    missing: Mapping[str, str]
+    parameters: tuple[nn.Parameter, ...]
+
+    def __str__(self) -> str:
+        """One line for the user."""
+        line = f"{len(self.loaded)} tensors taken over"
+        if not self.missing:
+            return line
+        (name, reason), *_ = self.missing.items()
+        return f"{line}, {len(self.missing)} not, such as {name} ({reason})"
+
+
+def transfer_weights(network: nn.Module, weights: Mapping[str, Tensor], settings: TransferSettings) -> Transfer:
+    """Take over what ``settings`` names and what fits; freeze it if so asked.
+
+    Args:
+        network: Its ``parts`` say what encoder, decoder and head are; written to.
+        weights: State dict of a network of the same kind, such as one that was pre-trained without skips.
+        settings: Which parts, and whether they go on learning.
+    """
+    wanted = _names(network, PARTS[settings.parts])
+    own = network.state_dict()
+    missing: dict[str, str] = {}
+    for name in wanted:
+        if name not in weights:
+            missing[name] = "absent"
+        elif weights[name].shape != own[name].shape:
+            missing[name] = f"{tuple(weights[name].shape)} in place of {tuple(own[name].shape)}"
+    loaded = tuple(name for name in wanted if name not in missing)
+    with torch.no_grad():
+        for name in loaded:
+            own[name].copy_(weights[name])
+    by_name = dict(network.named_parameters())
+    parameters = tuple(by_name[name] for name in loaded if name in by_name)
+    if settings.learning_rate == 0:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+    return Transfer(loaded, missing, parameters)
+
+
+def _names(network: nn.Module, parts: Sequence[str]) -> list[str]:
+    """Names of the tensors of some parts."""
+    modules: Mapping[str, tuple[str, ...]] = network.parts  # type: ignore[assignment]
+    inside = {module for part in parts for module in modules[part]}
+    return [name for name in network.state_dict() if name.partition(".")[0] in inside]

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from ssns.networks import ResidualUNetSettings
+from ssns.training.objectives import TransferSettings
+from ssns.training.transfer import transfer_weights
+
+SETTINGS = ResidualUNetSettings(filters=(4, 8, 8))
+
+
+def built(seed, outputs=3, **changes):
+    torch.manual_seed(seed)
+    return SETTINGS.model_copy(update=changes).build(outputs)
+
+
+def taken(network, source):
+    """Names of tensors that are equal in both."""
+    weights = source.state_dict()
+    return {n for n, t in network.state_dict().items() if n in weights and torch.equal(t, weights[n])}
+
+
+class TestParts:
+    def test_the_encoder_of_the_papers_network(self):
+        # reference 3.1: 92 of 204 entries are the encoder's, the same without skips; 911,192 parameters.
+        paper = ResidualUNetSettings()
+        source, network = paper.model_copy(update={"merge": "none"}).build(1), paper.build(3)
+        found = transfer_weights(network, source.state_dict(), TransferSettings())
+        assert len(found.loaded) == 92
+        assert sum(parameter.numel() for parameter in found.parameters) == 911_192
+        assert not found.missing
+
+    @pytest.mark.parametrize(
+        ("parts", "left"),
+        [
+            ("encoder", ("up", "cat", "conv2", "conv3", "embed_out", "out_put")),
+            ("encoder_decoder", ("out_put",)),
+            ("all", ()),
+        ],
+    )
+    def test_what_is_named_is_taken_and_nothing_else(self, parts, left):
+        source, network = built(0), built(1)
+        for tensor in source.state_dict().values():
+            tensor += 1
+        found = transfer_weights(network, source.state_dict(), TransferSettings(parts=parts))
+        everything = set(network.state_dict())
+        assert set(found.loaded) == {name for name in everything if not name.startswith(left or "-")}
+        assert taken(network, source) == set(found.loaded)
+
+    def test_parts_are_the_whole_network(self):
+        network = built(0)
+        names = [name for part in network.parts.values() for name in part]
+        assert sorted(names) == sorted({name.partition(".")[0] for name in network.state_dict()})
+
+
+class TestReport:
+    def test_what_does_not_fit_is_told_with_its_reason(self):
+        source, network = built(0, 1, merge="none"), built(1)
+        found = transfer_weights(network, source.state_dict(), TransferSettings(parts="all"))
+        assert found.missing["out_put.0.weight"] == "(1, 4, 1, 1, 1) in place of (3, 4, 1, 1, 1)"
+        assert found.missing["conv2.block1.0.weight"] == "(8, 8, 1, 3, 3) in place of (8, 16, 1, 3, 3)"
+        assert "up0.0.weight" in found.loaded
+        assert f"{len(found.loaded)} tensors taken over, {len(found.missing)} not, such as" in str(found)
+        weights = source.state_dict()
+        del weights["embed_in.0.bias"]
+        assert transfer_weights(network, weights, TransferSettings()).missing == {"embed_in.0.bias": "absent"}
+
+
+class TestFreezing:
+    def test_a_learning_rate_of_zero_freezes_what_was_taken(self):
+        source, network = built(0), built(1)
+        found = transfer_weights(network, source.state_dict(), TransferSettings(learning_rate=0))
+        frozen = {id(parameter) for parameter in network.parameters() if not parameter.requires_grad}
+        assert frozen == {id(parameter) for parameter in found.parameters}
+        assert 0 < len(frozen) < len(list(network.parameters()))
