@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import ndimage
+from skimage import filters
 from skimage.exposure import adjust_gamma
 
-from ssns.perturb import Blur, Intensity, Noise, Patch, StrongBlur
-from ssns.perturb.intensity import adjust_contrast, gaussian_blur
+from ssns.perturb import Blur, Intensity, Noise, Patch, Sobel, StrongBlur
+from ssns.perturb.intensity import adjust_contrast, gaussian_blur, sobel_magnitude
 
 
 @pytest.fixture
@@ -111,3 +112,18 @@ def test_strong_blur_of_rectangles_is_that_of_the_part_by_itself(raw):
         (top, left), (bottom, right) = places.min(dim=0).values.tolist(), places.max(dim=0).values.tolist()
         part = (slice(top, bottom + 1), slice(left, right + 1))
         assert_allclose(after[part], gaussian_blur(before[part][None], 3.0)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 30, 25), (1, 1, 7), (2, 2, 1), (1, 160, 160)])
+def test_sobel_is_that_of_scikit_image(shape):
+    raw = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    wanted = np.stack([filters.sobel(section) for section in raw.double().numpy()])
+    assert_allclose(sobel_magnitude(raw), wanted, atol=1e-5)
+
+
+def test_sobel_adds_the_mean_of_each_section_and_clips(raw):
+    sections = (
+        raw * torch.tensor([0.1, 0.5, 1.0, 0.0])[:, None, None] + torch.tensor([0.0, 0.2, 0.0, 1.0])[:, None, None]
+    )
+    wanted = [np.clip(filters.sobel(section) + section.mean(), 0, 1) for section in sections.double().numpy()]
+    assert_allclose(Sobel().apply(Patch(sections), torch.Generator()).raw, np.stack(wanted), atol=1e-5)

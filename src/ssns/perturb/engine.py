@@ -8,9 +8,10 @@ from pydantic import Field
 
 from ssns.perturb.draws import integers
 from ssns.perturb.geometry import Elastic, FlipTranspose, Scale
-from ssns.perturb.intensity import Blur, Intensity, Noise, StrongBlur
+from ssns.perturb.intensity import Blur, Intensity, Noise, Sobel, StrongBlur
 from ssns.perturb.occlusion import CutOut, MissingSection
 from ssns.perturb.patch import Patch
+from ssns.perturb.rotation import QuarterTurn, Rotation
 from ssns.perturb.sections import Fold, Misalign
 from ssns.settings import Component
 
@@ -18,7 +19,20 @@ if TYPE_CHECKING:
     from torch import Generator
 
 AnyPerturbation = Annotated[
-    FlipTranspose | Scale | Elastic | Intensity | Noise | Blur | StrongBlur | CutOut | MissingSection | Misalign | Fold,
+    FlipTranspose
+    | QuarterTurn
+    | Rotation
+    | Scale
+    | Elastic
+    | Intensity
+    | Noise
+    | Blur
+    | StrongBlur
+    | Sobel
+    | CutOut
+    | MissingSection
+    | Misalign
+    | Fold,
     Field(discriminator="type"),
 ]
 """Every family of perturbations."""
