@@ -9,6 +9,7 @@ from pydantic import Field
 from ssns.perturb.draws import integers
 from ssns.perturb.geometry import Elastic, FlipTranspose, Scale
 from ssns.perturb.intensity import Blur, Intensity, Noise, Sobel, StrongBlur
+from ssns.perturb.mixing import MixUp
 from ssns.perturb.occlusion import CutOut, MissingSection
 from ssns.perturb.patch import Patch
 from ssns.perturb.rotation import QuarterTurn, Rotation
@@ -29,6 +30,7 @@ AnyPerturbation = Annotated[
     | Blur
     | StrongBlur
     | Sobel
+    | MixUp
     | CutOut
     | MissingSection
     | Misalign
@@ -44,6 +46,11 @@ class OneOf(Component):
     type: Literal["one_of"] = Field("one_of", description="One perturbation of a list.")
     choices: tuple[AnyPerturbation, ...] = Field(min_length=1, description="What is drawn from.")
 
+    @property
+    def needs_partner(self) -> bool:
+        """Whether patches must come with a partner."""
+        return any(choice.needs_partner for choice in self.choices)
+
     def apply(self, patch: Patch, generator: Generator) -> Patch:
         """``patch`` perturbed; every draw comes from ``generator``, on the CPU."""
         choice = self.choices[int(integers(generator, 0, len(self.choices) - 1))]
@@ -57,6 +64,11 @@ class Sequence(Component):
     steps: tuple[Annotated[AnyPerturbation | OneOf, Field(discriminator="type")], ...] = Field(
         description="Perturbations in order; a step may be a draw from a list."
     )
+
+    @property
+    def needs_partner(self) -> bool:
+        """Whether patches must come with a partner."""
+        return any(step.needs_partner for step in self.steps)
 
     def apply(self, patch: Patch, generator: Generator) -> Patch:
         """``patch`` perturbed; every draw comes from ``generator``, on the CPU."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -39,11 +39,14 @@ class Patch:
         raw: Image, float32 (z, y, x) in [0, 1].
         labels: Ids, int32 or int64 (z, y, x); None for an unlabelled patch.
         valid: Where labels are known, bool (z, y, x); None where they are known everywhere.
+        partner: Raw of another patch, float32 (z, y, x), for mix-up; None where the objective draws none. To this
+            patch it is noise: no move carries it, nothing else perturbs it.
     """
 
     raw: Tensor
     labels: Tensor | None = None
     valid: Tensor | None = None
+    partner: Tensor | None = None
 
     @property
     def shape(self) -> Triple:
@@ -55,10 +58,10 @@ class Patch:
         return replace(self, raw=raw)
 
     def moved(self, move: Move) -> Patch:
-        """This patch with everything that belongs to its voxels carried by ``move``."""
+        """This patch with everything that belongs to its voxels carried by ``move``; the partner stays."""
         labels = None if self.labels is None else move.apply(self.labels)
         valid = None if self.valid is None else move.apply(self.valid)
-        return Patch(move.apply(self.raw), labels, valid)
+        return replace(self, raw=move.apply(self.raw), labels=labels, valid=valid)
 
     def without_labels_at(self, unknown: Tensor) -> Patch:
         """This patch with labels unknown where the bool tensor ``unknown`` (z, y, x) is True."""
@@ -69,6 +72,9 @@ class Patch:
 
 class Perturbation(Component):
     """One family of perturbations: its settings are ranges, each application draws from them."""
+
+    needs_partner: ClassVar[bool] = False
+    """Whether patches must come with :attr:`Patch.partner`."""
 
     type: str
     probability: Probability = Field(1.0, description="How often it is applied where its turn comes.")
