@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from skimage import filters
 from skimage.exposure import adjust_gamma
 
 from ssns.perturb import Blur, Intensity, Noise, Patch, Sobel, StrongBlur
-from ssns.perturb.intensity import adjust_contrast, gaussian_blur, sobel_magnitude
+from ssns.perturb.intensity import add_noise, adjust_contrast, gaussian_blur, sobel_magnitude
 
 
 @pytest.fixture
@@ -35,6 +36,15 @@ def test_blur_is_that_of_scipy_with_the_extent_of_opencv(raw, sigma, size):
     reach = (round(8 * sigma + 1) | 1) // 2 if size is None else size // 2
     section = raw.double().numpy()
     wanted = ndimage.gaussian_filter(section, sigma, mode="mirror", radius=reach, axes=(1, 2))
+    assert_allclose(gaussian_blur(raw, sigma, size), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 9, None])
+@pytest.mark.parametrize("sigma", [0.05, 0.4, 1.1, 2.0, 4.9])
+def test_blur_is_that_of_opencv(sigma, size):
+    raw = torch.rand((2, 60, 50), generator=torch.Generator().manual_seed(0))
+    extent = (0, 0) if size is None else (size, size)
+    wanted = [cv2.GaussianBlur(section, extent, sigma, borderType=cv2.BORDER_REFLECT_101) for section in raw.numpy()]
     assert_allclose(gaussian_blur(raw, sigma, size), wanted, atol=1e-5)
 
 
@@ -77,6 +87,12 @@ def test_intensity_stays_in_the_range_that_its_settings_span():
     darkest, brightest = (0.95 * 0.5 - 0.05) ** 2, (1.05 * 0.5 + 0.05) ** 0.5
     assert darkest <= raw.min() < darkest + 0.05
     assert brightest - 0.05 < raw.max() <= brightest
+
+
+def test_noise_is_numpys_clipped_sum(raw):
+    noise = np.random.default_rng(0).normal(size=raw.shape)
+    wanted = np.clip(raw.double().numpy() + 0.2 * noise, 0, 1)
+    assert_allclose(add_noise(raw, torch.from_numpy(noise).float(), 0.2), wanted, atol=1e-6)
 
 
 def test_noise_has_the_drawn_strength():

@@ -30,6 +30,17 @@ def adjust_contrast(raw: Tensor, contrast: float | Tensor, brightness: float | T
     return (raw * factor + summand).clamp_(0, 1).pow_(exponent)
 
 
+def add_noise(raw: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """clip(raw + sigma * noise, 0, 1).
+
+    Args:
+        raw: (z, y, x), 0 black, 1 white.
+        noise: Of the same shape, of unit strength.
+        sigma: Its factor.
+    """
+    return (raw + sigma * noise).clamp_(0, 1)
+
+
 def gaussian_blur(raw: Tensor, sigma: float | Tensor, size: int | None = None) -> Tensor:
     """Gaussian blur of each section, the border reflected: OpenCV's GaussianBlur with its kernel in float.
 
@@ -115,7 +126,7 @@ class Noise(Perturbation):
     def perturb(self, patch: Patch, generator: Generator) -> Patch:
         """Noise added, and the sum clipped to [0, 1]."""
         sigma = float(uniform(generator, *self.sigma))
-        return patch.with_raw((patch.raw + sigma * normal_like(generator, patch.raw)).clamp_(0, 1))
+        return patch.with_raw(add_noise(patch.raw, normal_like(generator, patch.raw), sigma))
 
 
 class Blur(Perturbation):
