@@ -13,7 +13,7 @@ from pydantic import Field
 from ssns.affinities import GRID_SYMMETRIES, GridSymmetry
 from ssns.perturb.draws import Count, integers
 from ssns.perturb.patch import Motion, Patch
-from ssns.perturb.resampling import reflect_pad, reflected, resize_sections, warp_sections
+from ssns.perturb.resampling import Sampling, reflect_pad, reflected, resize_sections, warp_sections
 from ssns.space import Triple
 
 if TYPE_CHECKING:
@@ -102,15 +102,17 @@ class Deformation:
     Attributes:
         control: dy and dx on the control grid, float32 (2, kz, ky, kx), voxels.
         margin: Voxels by which the grid reaches beyond the patch along y and x.
+        sampling: How floats are read between voxels.
     """
 
     control: Tensor
     margin: int
+    sampling: Sampling = "linear"
 
     def apply(self, array: Tensor, /) -> Tensor:
         """Each voxel from where the deformation has it, reflected outside."""
         shape = (array.shape[-3], array.shape[-2], array.shape[-1])
-        return warp_sections(array, smooth_field(self.control.to(array.device), shape, self.margin))
+        return warp_sections(array, smooth_field(self.control.to(array.device), shape, self.margin), self.sampling)
 
 
 class FlipTranspose(Motion):
@@ -163,6 +165,7 @@ class Elastic(Motion):
     spacing: tuple[Count, Count, Count] = Field((4, 40, 40), description="Voxels between control points, z, y, x.")
     sigma: float = Field(2.0, ge=0, description="Standard deviation of the displacements there, in voxels.")
     margin: int = Field(20, ge=0, description="Voxels by which the control points reach beyond the patch in y and x.")
+    sampling: Sampling = Field("linear", description="How raw is read between voxels; the paper's code: nearest.")
 
     def draw(self, shape: Triple, generator: Generator) -> Deformation:
         """Displacements of the control points of a patch of ``shape`` (z, y, x)."""
@@ -170,7 +173,7 @@ class Elastic(Motion):
 
         grown = (shape[0], shape[1] + 2 * self.margin, shape[2] + 2 * self.margin)
         grid = [max(1, round(extent / step)) for extent, step in zip(grown, self.spacing, strict=True)]
-        return Deformation(self.sigma * torch.randn((2, *grid), generator=generator), self.margin)
+        return Deformation(self.sigma * torch.randn((2, *grid), generator=generator), self.margin, self.sampling)
 
     def perturb(self, patch: Patch, generator: Generator) -> Patch:
         """Raw and labels deformed alike."""
