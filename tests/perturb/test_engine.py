@@ -14,13 +14,16 @@ from ssns.perturb import (
     Engine,
     Fold,
     MissingSection,
+    MixUp,
     Motion,
     OneOf,
     Patch,
     Sequence,
+    Sobel,
     default_augmentation,
 )
 
+DRAWS_NOTHING = {Sobel}
 FAMILIES = get_args(get_args(AnyPerturbation)[0])
 SHAPES = [(18, 64, 64), (5, 24, 31), (1, 9, 7)]
 
@@ -28,7 +31,8 @@ SHAPES = [(18, 64, 64), (5, 24, 31), (1, 9, 7)]
 def labelled(shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 9, shape, generator=generator, dtype=torch.int32) * 10_000_000
-    return Patch(torch.rand(shape, generator=generator), labels, torch.rand(shape, generator=generator) < 0.9)
+    raw, partner, doubt = (torch.rand(shape, generator=generator) for _ in range(3))
+    return Patch(raw, labels, doubt < 0.9, partner)
 
 
 def apply(component, patch, seed=0):
@@ -36,14 +40,14 @@ def apply(component, patch, seed=0):
 
 
 def same(first, second):
-    pairs = [(first.raw, second.raw), (first.labels, second.labels), (first.valid, second.valid)]
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("raw", "labels", "valid", "partner")]
     return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
 def test_the_table_below_has_every_family():
     assert {family().type for family in FAMILIES} == {
-        "flip_transpose", "scale", "elastic", "intensity", "noise", "blur", "strong_blur", "cut_out",
-        "missing_section", "misalign", "fold",
+        "flip_transpose", "quarter_turn", "rotation", "scale", "elastic", "intensity", "noise", "blur", "strong_blur",
+        "sobel", "mix_up", "cut_out", "missing_section", "misalign", "fold",
     }  # fmt: skip
 
 
@@ -67,7 +71,8 @@ class TestEveryFamily:
     def test_equal_seeds_give_equal_patches_and_others_others(self, family):
         patch = labelled(SHAPES[0])
         assert same(apply(family(), patch, 5), apply(family(), patch, 5))
-        assert any(not same(apply(family(), patch, 5), apply(family(), patch, seed)) for seed in range(4))
+        differ = any(not same(apply(family(), patch, 5), apply(family(), patch, seed)) for seed in range(4))
+        assert differ == (family not in DRAWS_NOTHING)
 
     def test_probability_zero_is_the_identity_and_one_is_not(self, family):
         patch = labelled(SHAPES[0])
@@ -84,7 +89,8 @@ class TestEveryFamily:
         patch = labelled(SHAPES[0])
         for seed in range(4):
             known = replace(patch, valid=None)
-            bare, with_labels = apply(family(), Patch(patch.raw), seed), apply(family(), known, seed)
+            bare = apply(family(), Patch(patch.raw, partner=patch.partner), seed)
+            with_labels = apply(family(), known, seed)
             assert bare.labels is None
             assert torch.equal(bare.raw, with_labels.raw)
             assert same(Patch(bare.raw, valid=bare.valid), Patch(bare.raw, valid=with_labels.valid))
@@ -97,6 +103,11 @@ class TestEveryFamily:
             for move in moved.moves:
                 labels = move.apply(labels)
             assert torch.equal(labels, moved.labels)
+
+    def test_leaves_the_partner_alone_and_tells_whether_it_needs_one(self, family):
+        patch = labelled(SHAPES[0])
+        assert all(apply(family(), patch, seed).partner is patch.partner for seed in range(4))
+        assert family.needs_partner == (family is MixUp)
 
     def test_moves_labels_exactly_if_it_is_a_motion(self, family):
         patch = labelled(SHAPES[0])
@@ -165,6 +176,15 @@ def test_sequence_applies_in_order_and_may_hold_a_choice():
     nested = Sequence(steps=(painting(0.25), OneOf(choices=(painting(0.75),))))
     assert float(apply(nested, patch).raw) == 0.75
     assert apply(Sequence(steps=()), patch) is patch
+
+
+def test_engines_need_a_partner_if_a_step_at_any_depth_does():
+    choice = OneOf(choices=(Fold(), MixUp()))
+    assert choice.needs_partner
+    assert Sequence(steps=(Fold(), choice)).needs_partner
+    assert Sequence(steps=(MixUp(),)).needs_partner
+    assert not Sequence(steps=(Fold(), OneOf(choices=(Fold(),)))).needs_partner
+    assert not default_augmentation().needs_partner
 
 
 def test_one_of_nothing_is_refused():

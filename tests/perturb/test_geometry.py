@@ -1,5 +1,6 @@
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from scipy import ndimage
 
 from ssns.affinities import GRID_SYMMETRIES, labels_to_affinities, transform_affinities
 from ssns.perturb import Elastic, FlipTranspose, Patch, Scale
-from ssns.perturb.geometry import Zoom, smooth_field, spline_matrix, zoom_sections
+from ssns.perturb.geometry import Deformation, Zoom, smooth_field, spline_matrix, zoom_sections
 from ssns.perturb.resampling import warp_sections
 
 
@@ -61,6 +62,20 @@ def test_scale_draws_the_windows_of_the_paper(factor, smallest, largest):
     assert windows == {(size, size) for size in range(smallest, largest + 1, 2)}
 
 
+def test_scale_leaves_a_patch_as_it_is_as_rarely_as_the_papers():
+    generator = torch.Generator().manual_seed(0)
+    same = sum(Scale().draw((18, 160, 160), generator).window == (160, 160) for _ in range(20_000))
+    assert same / 20_000 == pytest.approx(0.015, abs=0.003)
+
+
+@pytest.mark.parametrize("window", [(106, 106), (158, 158), (240, 240), (100, 250)])
+def test_zoom_is_opencvs_resize_of_the_window(window):
+    section = np.random.default_rng(0).random((160, 160), dtype=np.float32)
+    seen = np.pad(section, 50, mode="reflect")[tuple(slice((260 - n) // 2, (260 + n) // 2) for n in window)]
+    wanted = cv2.resize(seen, (160, 160), interpolation=cv2.INTER_LINEAR)
+    assert_allclose(zoom_sections(torch.from_numpy(section)[None], window)[0], wanted, atol=1e-5)
+
+
 @given(shape=st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 30)), seed=st.integers(0, 100))
 def test_scale_windows_are_centred_on_the_voxels_of_any_patch(shape, seed):
     window = Scale(factor=3.0).draw(shape, torch.Generator().manual_seed(seed)).window
@@ -107,6 +122,31 @@ def test_elastic_draws_the_papers_grid():
     )
     assert control.shape == (40, 2, 4, 5, 5)
     assert float(control.std()) == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize(("sampling", "order"), [("linear", 1), ("nearest", 0)])
+def test_elastic_is_that_of_scipy(sampling, order):
+    draws = np.random.default_rng(0)
+    control = draws.normal(0, 2, (2, 2, 3, 4))
+    volume, ids = draws.random((6, 40, 52)), draws.integers(0, 2**30, (6, 40, 52))
+    grown = (6, 80, 92)
+    field = [ndimage.zoom(each, [n / k for n, k in zip(grown, each.shape, strict=True)], order=3) for each in control]
+    places = np.indices(grown) + np.stack([np.zeros(grown), *field])
+
+    def deformed(array, order):
+        padded = np.pad(array, ((0, 0), (20, 20), (20, 20)), mode="reflect")
+        return ndimage.map_coordinates(padded, places, order=order, mode="mirror")[:, 20:-20, 20:-20]
+
+    move = Deformation(torch.from_numpy(control).float(), 20, sampling)
+    different = np.abs(move.apply(torch.from_numpy(volume).float()).numpy() - deformed(volume, order)) > 1e-5
+    assert different.mean() <= (0 if sampling == "linear" else 1e-3)  # near ties of rounding
+    assert (move.apply(torch.from_numpy(ids)).numpy() == deformed(ids, 0)).mean() > 0.999
+
+
+def test_elastic_reads_raw_and_labels_alike_if_told_to():
+    labels = torch.arange(4 * 40 * 40).reshape(4, 40, 40)
+    moved = Elastic(sampling="nearest").apply(Patch(labels.float(), labels), torch.Generator().manual_seed(0))
+    assert torch.equal(moved.raw, moved.labels.float())
 
 
 def test_elastic_of_constant_displacement_is_a_shift():

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -5,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import ndimage
+from skimage import filters
 from skimage.exposure import adjust_gamma
 
-from ssns.perturb import Blur, Intensity, Noise, Patch, StrongBlur
-from ssns.perturb.intensity import adjust_contrast, gaussian_blur
+from ssns.perturb import Blur, Intensity, Noise, Patch, Sobel, StrongBlur
+from ssns.perturb.intensity import add_noise, adjust_contrast, gaussian_blur, sobel_magnitude
 
 
 @pytest.fixture
@@ -34,6 +36,15 @@ def test_blur_is_that_of_scipy_with_the_extent_of_opencv(raw, sigma, size):
     reach = (round(8 * sigma + 1) | 1) // 2 if size is None else size // 2
     section = raw.double().numpy()
     wanted = ndimage.gaussian_filter(section, sigma, mode="mirror", radius=reach, axes=(1, 2))
+    assert_allclose(gaussian_blur(raw, sigma, size), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 9, None])
+@pytest.mark.parametrize("sigma", [0.05, 0.4, 1.1, 2.0, 4.9])
+def test_blur_is_that_of_opencv(sigma, size):
+    raw = torch.rand((2, 60, 50), generator=torch.Generator().manual_seed(0))
+    extent = (0, 0) if size is None else (size, size)
+    wanted = [cv2.GaussianBlur(section, extent, sigma, borderType=cv2.BORDER_REFLECT_101) for section in raw.numpy()]
     assert_allclose(gaussian_blur(raw, sigma, size), wanted, atol=1e-5)
 
 
@@ -78,6 +89,12 @@ def test_intensity_stays_in_the_range_that_its_settings_span():
     assert brightest - 0.05 < raw.max() <= brightest
 
 
+def test_noise_is_numpys_clipped_sum(raw):
+    noise = np.random.default_rng(0).normal(size=raw.shape)
+    wanted = np.clip(raw.double().numpy() + 0.2 * noise, 0, 1)
+    assert_allclose(add_noise(raw, torch.from_numpy(noise).float(), 0.2), wanted, atol=1e-6)
+
+
 def test_noise_has_the_drawn_strength():
     patch = Patch(torch.full((8, 64, 64), 0.5))
     noisy = Noise(sigma=(0.05, 0.05)).apply(patch, torch.Generator().manual_seed(0)).raw
@@ -111,3 +128,18 @@ def test_strong_blur_of_rectangles_is_that_of_the_part_by_itself(raw):
         (top, left), (bottom, right) = places.min(dim=0).values.tolist(), places.max(dim=0).values.tolist()
         part = (slice(top, bottom + 1), slice(left, right + 1))
         assert_allclose(after[part], gaussian_blur(before[part][None], 3.0)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 30, 25), (1, 1, 7), (2, 2, 1), (1, 160, 160)])
+def test_sobel_is_that_of_scikit_image(shape):
+    raw = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    wanted = np.stack([filters.sobel(section) for section in raw.double().numpy()])
+    assert_allclose(sobel_magnitude(raw), wanted, atol=1e-5)
+
+
+def test_sobel_adds_the_mean_of_each_section_and_clips(raw):
+    sections = (
+        raw * torch.tensor([0.1, 0.5, 1.0, 0.0])[:, None, None] + torch.tensor([0.0, 0.2, 0.0, 1.0])[:, None, None]
+    )
+    wanted = [np.clip(filters.sobel(section) + section.mean(), 0, 1) for section in sections.double().numpy()]
+    assert_allclose(Sobel().apply(Patch(sections), torch.Generator()).raw, np.stack(wanted), atol=1e-5)

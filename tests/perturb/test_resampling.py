@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,6 +31,13 @@ def test_resized_floats_are_interpolated_between_voxel_centres(shape):
     wanted = ndimage.map_coordinates(section, np.meshgrid(*places, indexing="ij"), order=1, mode="nearest")
     resized = resize_sections(torch.from_numpy(section).float()[None, None], shape)
     assert_allclose(resized[0, 0], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(106, 240), (160, 160), (33, 200)])
+def test_resized_floats_are_those_of_opencv(shape):
+    section = np.random.default_rng(0).random(shape, dtype=np.float32)
+    wanted = cv2.resize(section, (150, 160), interpolation=cv2.INTER_LINEAR)
+    assert_allclose(resize_sections(torch.from_numpy(section)[None], (160, 150))[0], wanted, atol=1e-5)
 
 
 @given(extent=st.integers(1, 30), target=st.integers(1, 30))
@@ -65,6 +73,17 @@ def test_warped_indicator_agrees_with_the_warped_label(seed, shape):
     # The nearest of the four voxels that are blended has at least a quarter of the weight.
     assert (raw[moved == 1] >= 0.25 - 1e-5).all()
     assert (raw[moved == 0] <= 0.75 + 1e-5).all()
+
+
+def test_nearest_sampling_reads_floats_as_it_reads_integers():
+    ids = torch.arange(3 * 9 * 8).reshape(3, 9, 8)
+    displacement = 3 * torch.randn((2, 3, 9, 8), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(warp_sections(ids.float(), displacement, "nearest"), warp_sections(ids, displacement).float())
+
+
+def test_one_displacement_may_serve_all_sections():
+    volume, displacement = torch.rand(3, 9, 8), torch.randn(2, 1, 9, 8)
+    assert torch.equal(warp_sections(volume, displacement), warp_sections(volume, displacement.expand(2, 3, 9, 8)))
 
 
 def test_warp_carries_leading_axes_and_booleans():

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from ssns.perturb import Fold, Misalign, Patch
-from ssns.perturb.sections import SectionShifts, fold_section, shift_sections
+from ssns.perturb.sections import SectionShifts, fold_field, fold_section, shift_sections
 
 
 def shifted_by_numpy(section, dy, dx, pad=60):
@@ -76,6 +77,16 @@ def test_fold_is_the_references(line, half_width, reach, decay):
     assert (labels.numpy() == wanted_labels).mean() > 0.99  # but for near ties of rounding
 
 
+def test_fold_is_opencvs_remap_of_the_padded_section():
+    section = ndimage.gaussian_filter(np.random.default_rng(0).random((160, 160), dtype=np.float32), 1.5)
+    line, drawn = ((-40.0, 30.5), (120.25, 199.0)), (7, 33, 0.03)
+    displacement, fold = fold_field((160, 160), line, *drawn)
+    down, across = (np.indices((160, 160)) + displacement.numpy() + 40).astype(np.float32)
+    padded = cv2.copyMakeBorder(section, 40, 40, 40, 40, cv2.BORDER_REFLECT_101)
+    wanted = np.where(fold, 0, cv2.remap(padded, across, down, cv2.INTER_LINEAR))
+    assert_allclose(fold_section(torch.from_numpy(section), line, *drawn)[0], wanted, atol=1e-5)
+
+
 def test_fold_swallows_tissue_on_both_sides_of_a_dark_line():
     columns = torch.arange(100.0).expand(3, 100)
     folded, fold = fold_section(columns, ((0.0, 50.0), (2.0, 50.0)), 2, 12, 0.0)
@@ -94,6 +105,9 @@ def test_misalignment_never_moves_the_first_section_and_is_as_frequent_as_the_pa
     slipped, shifted = 17 * 0.2, 17 - 4 * (1 - 0.8**17)
     assert float(moved.mean()) == pytest.approx((slipped + shifted) / 2 * (1 - 35**-2), abs=0.25)
     assert float((moved == 0).float().mean()) == pytest.approx(0.8**17, abs=0.01)
+    # measured with the paper's code
+    assert float(moved.mean()) == pytest.approx(8.4, abs=0.4)
+    assert float((moved == 0).float().mean()) == pytest.approx(0.021, abs=0.006)
 
 
 def test_shift_moves_all_sections_from_one_on_and_slip_moves_them_singly():

@@ -52,7 +52,10 @@ class Warp(Protocol):
         ...
 
     def displacement(self, shape: Triple, device: torch.device) -> Tensor:
-        """From each voxel of a patch of ``shape`` to its source: dy and dx in voxels, float32 (2, z, y, x)."""
+        """From each voxel of a patch of ``shape`` to its source: dy and dx in voxels, float32 (2, z, y, x).
+
+        Or (2, 1, y, x), where all sections are displaced alike.
+        """
         ...
 
 
@@ -155,7 +158,7 @@ class Carried:
         """The displacement of ``warp`` where there are affinities, (2, z, y, x)."""
         covered = self.affinities.shape[-3:]
         patch = triple(n + 2 * lost for n, lost in zip(covered, self.lost, strict=True))
-        field = warp.displacement(patch, self.affinities.device)
+        field = warp.displacement(patch, self.affinities.device).expand(2, *patch)
         return field[(slice(None), *(slice(lost, lost + n) for n, lost in zip(covered, self.lost, strict=True)))]
 
 

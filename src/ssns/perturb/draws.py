@@ -28,6 +28,9 @@ def _ordered(ends: tuple[Any, Any]) -> tuple[Any, Any]:
 Range = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_ordered)]
 """Two real numbers, at least 0, the lower one first."""
 
+UnitRange = Annotated[tuple[Probability, Probability], AfterValidator(_ordered)]
+"""Two real numbers in 0 to 1, the lower one first."""
+
 Count = Annotated[int, Field(ge=1)]
 
 CountRange = Annotated[tuple[Count, Count], AfterValidator(_ordered)]

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from ssns.perturb.draws import integers
 from ssns.perturb.geometry import Elastic, FlipTranspose, Scale
-from ssns.perturb.intensity import Blur, Intensity, Noise, StrongBlur
+from ssns.perturb.intensity import Blur, Intensity, Noise, Sobel, StrongBlur
+from ssns.perturb.mixing import MixUp
 from ssns.perturb.occlusion import CutOut, MissingSection
 from ssns.perturb.patch import Patch
+from ssns.perturb.rotation import QuarterTurn, Rotation
 from ssns.perturb.sections import Fold, Misalign
 from ssns.settings import Component
 
@@ -18,7 +20,21 @@ if TYPE_CHECKING:
     from torch import Generator
 
 AnyPerturbation = Annotated[
-    FlipTranspose | Scale | Elastic | Intensity | Noise | Blur | StrongBlur | CutOut | MissingSection | Misalign | Fold,
+    FlipTranspose
+    | QuarterTurn
+    | Rotation
+    | Scale
+    | Elastic
+    | Intensity
+    | Noise
+    | Blur
+    | StrongBlur
+    | Sobel
+    | MixUp
+    | CutOut
+    | MissingSection
+    | Misalign
+    | Fold,
     Field(discriminator="type"),
 ]
 """Every family of perturbations."""
@@ -29,6 +45,11 @@ class OneOf(Component):
 
     type: Literal["one_of"] = Field("one_of", description="One perturbation of a list.")
     choices: tuple[AnyPerturbation, ...] = Field(min_length=1, description="What is drawn from.")
+
+    @property
+    def needs_partner(self) -> bool:
+        """Whether patches must come with a partner."""
+        return any(choice.needs_partner for choice in self.choices)
 
     def apply(self, patch: Patch, generator: Generator) -> Patch:
         """``patch`` perturbed; every draw comes from ``generator``, on the CPU."""
@@ -43,6 +64,11 @@ class Sequence(Component):
     steps: tuple[Annotated[AnyPerturbation | OneOf, Field(discriminator="type")], ...] = Field(
         description="Perturbations in order; a step may be a draw from a list."
     )
+
+    @property
+    def needs_partner(self) -> bool:
+        """Whether patches must come with a partner."""
+        return any(step.needs_partner for step in self.steps)
 
     def apply(self, patch: Patch, generator: Generator) -> Patch:
         """``patch`` perturbed; every draw comes from ``generator``, on the CPU."""

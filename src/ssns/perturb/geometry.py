@@ -14,7 +14,7 @@ from ssns.affinities import GRID_SYMMETRIES, GridSymmetry
 from ssns.perturb.carrying import IDENTITY, Linear
 from ssns.perturb.draws import Count, integers
 from ssns.perturb.patch import Motion, Patch
-from ssns.perturb.resampling import reflect_pad, reflected, resize_sections, warp_sections
+from ssns.perturb.resampling import Sampling, reflect_pad, reflected, resize_sections, warp_sections
 from ssns.space import Triple, triple
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Zoom:
             ((torch.arange(n, dtype=torch.float64) + 0.5 - n / 2) * (seen / n - 1)).float().to(device)
             for n, seen in zip(shape[1:], self.window, strict=True)
         )
-        return torch.stack([along_y[:, None].expand(shape), along_x.expand(shape)])
+        return torch.stack([along_y[:, None].expand(shape[1:]), along_x.expand(shape[1:])])[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,17 +123,20 @@ class Deformation:
     Attributes:
         control: dy and dx on the control grid, float32 (2, kz, ky, kx), voxels.
         margin: Voxels by which the grid reaches beyond the patch along y and x.
+        sampling: How floats are read between voxels.
     """
 
     control: Tensor
     margin: int
+    sampling: Sampling = "linear"
 
     exact: ClassVar = False
     linear: ClassVar = IDENTITY
 
     def apply(self, array: Tensor, /) -> Tensor:
         """Each voxel from where the deformation has it, reflected outside."""
-        return warp_sections(array, self.displacement(triple(array.shape[-3:]), array.device))
+        field = self.displacement(triple(array.shape[-3:]), array.device)
+        return warp_sections(array, field, self.sampling)
 
     def displacement(self, shape: Triple, device: torch.device) -> Tensor:
         """The field that runs smoothly through the control points."""
@@ -191,6 +194,7 @@ class Elastic(Motion):
     spacing: tuple[Count, Count, Count] = Field((4, 40, 40), description="Voxels between control points, z, y, x.")
     sigma: float = Field(2.0, ge=0, description="Standard deviation of the displacements there, in voxels.")
     margin: int = Field(20, ge=0, description="Voxels by which the control points reach beyond the patch in y and x.")
+    sampling: Sampling = Field("linear", description="How raw is read between voxels; the paper's code: nearest.")
 
     def draw(self, shape: Triple, generator: Generator) -> Deformation:
         """Displacements of the control points of a patch of ``shape`` (z, y, x)."""
@@ -198,7 +202,7 @@ class Elastic(Motion):
 
         grown = (shape[0], shape[1] + 2 * self.margin, shape[2] + 2 * self.margin)
         grid = [max(1, round(extent / step)) for extent, step in zip(grown, self.spacing, strict=True)]
-        return Deformation(self.sigma * torch.randn((2, *grid), generator=generator), self.margin)
+        return Deformation(self.sigma * torch.randn((2, *grid), generator=generator), self.margin, self.sampling)
 
     def perturb(self, patch: Patch, generator: Generator) -> Patch:
         """Raw and labels deformed alike."""

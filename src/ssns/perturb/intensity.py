@@ -1,4 +1,4 @@
-"""Perturbations of values alone: contrast, noise and focus of sections.
+"""Perturbations of values alone: contrast, noise, focus and edges of sections.
 
 Kernels take their parameters drawn; the components draw them. The numbers of the defaults are the paper's.
 """
@@ -28,6 +28,17 @@ def adjust_contrast(raw: Tensor, contrast: float | Tensor, brightness: float | T
     """
     factor, summand, exponent = (_per_section(value, raw) for value in (contrast, brightness, gamma))
     return (raw * factor + summand).clamp_(0, 1).pow_(exponent)
+
+
+def add_noise(raw: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """clip(raw + sigma * noise, 0, 1).
+
+    Args:
+        raw: (z, y, x), 0 black, 1 white.
+        noise: Of the same shape, of unit strength.
+        sigma: Its factor.
+    """
+    return (raw + sigma * noise).clamp_(0, 1)
 
 
 def gaussian_blur(raw: Tensor, sigma: float | Tensor, size: int | None = None) -> Tensor:
@@ -63,6 +74,26 @@ def _gaussian_kernels(sigma: float | Tensor, sections: int, size: int | None) ->
     return weights / weights.sum(dim=1, keepdim=True)
 
 
+def sobel_magnitude(raw: Tensor) -> Tensor:
+    """Strength of the edges of each section: ``skimage.filters.sobel``, the outermost voxels repeated at the border.
+
+    sqrt((down ** 2 + across ** 2) / 2), where both are differences over two voxels, smoothed by (1, 2, 1) / 4 along the
+    other axis.
+
+    Args:
+        raw: (z, y, x), float.
+    """
+    from torch.nn import functional
+
+    height, width = raw.shape[1:]
+    grown = functional.pad(raw[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    rows = grown[:, :-2] + 2 * grown[:, 1:-1] + grown[:, 2:]
+    columns = grown[:, :, :-2] + 2 * grown[:, :, 1:-1] + grown[:, :, 2:]
+    across = rows[:, :, 2:] - rows[:, :, :width]
+    down = columns[:, 2:] - columns[:, :height]
+    return across.square_().addcmul_(down, down).sqrt_().mul_(0.25 / 2**0.5)
+
+
 def _per_section(value: float | Tensor, raw: Tensor) -> float | Tensor:
     """A number, or one per section, made to multiply ``raw``."""
     return value if isinstance(value, float | int) else value.to(raw).reshape(-1, 1, 1)
@@ -95,7 +126,7 @@ class Noise(Perturbation):
     def perturb(self, patch: Patch, generator: Generator) -> Patch:
         """Noise added, and the sum clipped to [0, 1]."""
         sigma = float(uniform(generator, *self.sigma))
-        return patch.with_raw((patch.raw + sigma * normal_like(generator, patch.raw)).clamp_(0, 1))
+        return patch.with_raw(add_noise(patch.raw, normal_like(generator, patch.raw), sigma))
 
 
 class Blur(Perturbation):
@@ -134,3 +165,14 @@ class StrongBlur(Perturbation):
             part = raw[section : section + 1, rows, columns]
             part.copy_(gaussian_blur(part, float(sigmas[section])).clamp_(0, 1))
         return patch.with_raw(raw)
+
+
+class Sobel(Perturbation):
+    """Each section replaced by the strength of its edges, about as bright as before."""
+
+    type: Literal["sobel"] = Field("sobel", description="The edges of each section, in place of its image.")
+
+    def perturb(self, patch: Patch, generator: Generator) -> Patch:  # noqa: ARG002  nothing is drawn
+        """The Sobel magnitude plus the mean of the section, clipped to [0, 1]."""
+        mean = patch.raw.mean(dim=(1, 2), keepdim=True)
+        return patch.with_raw((sobel_magnitude(patch.raw) + mean).clamp_(0, 1))

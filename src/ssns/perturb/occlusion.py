@@ -6,19 +6,21 @@ Labels stay what they are: the network is to bridge what it cannot see.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ssns.perturb.draws import CountRange, Probability, chance, integers, rectangle
+from ssns.errors import UserError
+from ssns.perturb.draws import Count, CountRange, Probability, chance, integers, rectangle
 from ssns.perturb.patch import Patch, Perturbation
-from ssns.space import Triple
+from ssns.space import Triple, triple
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-PAPER_VOXELS = 18 * 160 * 160
-"""Voxels of the paper's patch, which its number of boxes is meant for."""
+Margin = Annotated[int, Field(ge=0)]
+"""Voxels at one side of a patch."""
 
 
 def blank_sections(raw: Tensor, sections: Tensor | Sequence[int], value: float = 0.0) -> Tensor:
@@ -50,26 +52,43 @@ def cut_boxes(raw: Tensor, starts: Tensor, size: Triple, value: float = 0.0) -> 
 
 
 class CutOut(Perturbation):
-    """Many equal boxes, at uniform places inside the patch, blanked; they may overlap."""
+    """Many equal boxes, at uniform places inside the patch, blanked; they may overlap.
+
+    The paper's for its valid network, whose output is 25 x 56 x 56 of 53 x 268 x 268: boxes 40 to 60 in ``boxes_per``
+    (25, 56, 56), depth 5 to 8, width 5 to 12, margin (14, 106, 106).
+    """
 
     type: Literal["cut_out"] = Field("cut_out", description="Boxes cut out.")
-    boxes: CountRange = Field((60, 100), description="Number of boxes per 18 x 160 x 160 voxels.")
+    boxes: CountRange = Field((60, 100), description="Number of boxes in as many voxels as boxes_per has.")
+    boxes_per: tuple[Count, Count, Count] = Field(
+        (18, 160, 160), description="Extent that boxes is meant for, z, y, x."
+    )
     depth: CountRange = Field((5, 10), description="Extent of the boxes along z, drawn once per patch.")
     width: CountRange = Field((10, 20), description="Extent of the boxes along y and x, drawn once per patch.")
+    margin: tuple[Margin, Margin, Margin] = Field(
+        (0, 0, 0), description="Voxels at each side, z, y, x, that stay whole: those that a valid network loses."
+    )
     value: float = Field(0.0, ge=0, le=1, description="What the boxes hold.")
 
     def perturb(self, patch: Patch, generator: Generator) -> Patch:
-        """Boxes blanked, as many as keep the paper's share of the voxels in patches of other sizes."""
+        """Boxes blanked, as many as keep their share of the voxels in patches of other sizes.
+
+        Raises:
+            UserError: The margin leaves nothing of the patch.
+        """
         import torch
 
-        share = patch.raw.numel() / PAPER_VOXELS
-        count = max(1, round(int(integers(generator, *self.boxes)) * share))
+        inner = triple(extent - 2 * lost for extent, lost in zip(patch.shape, self.margin, strict=True))
+        if min(inner) < 1:
+            raise UserError(
+                f"cut_out: wanted a margin below half of the patch, got {self.margin} in {patch.shape}: lower it"
+            )
+        count = max(1, round(int(integers(generator, *self.boxes)) * prod(inner) / prod(self.boxes_per)))
         depth, width = int(integers(generator, *self.depth)), int(integers(generator, *self.width))
-        z, y, x = patch.shape
-        size = (min(depth, z), min(width, y), min(width, x))
-        room = (z - size[0], y - size[1], x - size[2])
+        size = triple(min(side, extent) for side, extent in zip((depth, width, width), inner, strict=True))
+        room = [extent - side for extent, side in zip(inner, size, strict=True)]
         starts = torch.stack([integers(generator, 0, free, (count,)) for free in room], dim=1)
-        return patch.with_raw(cut_boxes(patch.raw, starts, size, self.value))
+        return patch.with_raw(cut_boxes(patch.raw, starts + torch.tensor(self.margin), size, self.value))
 
 
 class MissingSection(Perturbation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -39,12 +39,15 @@ class Patch:
         raw: Image, float32 (z, y, x) in [0, 1].
         labels: Ids, int32 or int64 (z, y, x); None for an unlabelled patch.
         valid: Where it is known what tissue a voxel is of, and labels are known, bool (z, y, x); None: everywhere.
+        partner: Raw of another patch, float32 (z, y, x), for mix-up; None where the objective draws none. To this
+            patch it is noise: no move carries it, nothing else perturbs it.
         moves: What moved its voxels, in order, for what has to be carried along later.
     """
 
     raw: Tensor
     labels: Tensor | None = None
     valid: Tensor | None = None
+    partner: Tensor | None = None
     moves: tuple[Move, ...] = ()
 
     @property
@@ -57,10 +60,10 @@ class Patch:
         return replace(self, raw=raw)
 
     def moved(self, move: Move) -> Patch:
-        """This patch with everything that belongs to its voxels carried by ``move``."""
+        """This patch with everything that belongs to its voxels carried by ``move``; the partner stays."""
         labels = None if self.labels is None else move.apply(self.labels)
         valid = None if self.valid is None else move.apply(self.valid)
-        return Patch(move.apply(self.raw), labels, valid, (*self.moves, move))
+        return replace(self, raw=move.apply(self.raw), labels=labels, valid=valid, moves=(*self.moves, move))
 
     def unknown_at(self, hidden: Tensor) -> Patch:
         """This patch with what is there unknown where the bool tensor ``hidden`` (z, y, x) is True."""
@@ -69,6 +72,9 @@ class Patch:
 
 class Perturbation(Component):
     """One family of perturbations: its settings are ranges, each application draws from them."""
+
+    needs_partner: ClassVar[bool] = False
+    """Whether patches must come with :attr:`Patch.partner`."""
 
     type: str
     probability: Probability = Field(1.0, description="How often it is applied where its turn comes.")

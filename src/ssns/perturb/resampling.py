@@ -6,10 +6,13 @@ is asked. A mirrored image has mirrored labels, so what is reflected stays a val
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Sampling = Literal["linear", "nearest"]
+"""How floats are read between voxels."""
 
 
 def reflected(index: Tensor, extent: int) -> Tensor:
@@ -61,12 +64,14 @@ def resize_sections(volume: Tensor, shape: tuple[int, int]) -> Tensor:
     return volume
 
 
-def warp_sections(volume: Tensor, displacement: Tensor) -> Tensor:
+def warp_sections(volume: Tensor, displacement: Tensor, sampling: Sampling = "linear") -> Tensor:
     """out[z, y, x] = volume[z, y + dy, x + dx], reflected outside.
 
     Args:
-        volume: (..., z, y, x). Floats are interpolated linearly; integers and booleans take the nearest voxel.
-        displacement: dy and dx in voxels, float32 (2, z, y, x), on the device of ``volume``.
+        volume: (..., z, y, x). Floats are read by ``sampling``; integers and booleans take the nearest voxel.
+        displacement: dy and dx in voxels, float32 (2, z, y, x), on the device of ``volume``; z may be 1, for all
+            sections alike.
+        sampling: Linear interpolation, or the nearest voxel for floats too.
     """
     import torch
 
@@ -87,7 +92,7 @@ def warp_sections(volume: Tensor, displacement: Tensor) -> Tensor:
     def values(in_plane: Tensor) -> Tensor:
         return voxels.index_select(-1, (first_voxels + in_plane).flatten()).reshape(volume.shape)
 
-    if not volume.is_floating_point():
+    if sampling == "nearest" or not volume.is_floating_point():
         return values(rows(down.round()) + columns(across.round()))
     # Whole steps and remainders apart: their sum with the place would lose digits.
     top, left = down.floor(), across.floor()

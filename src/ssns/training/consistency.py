@@ -125,7 +125,7 @@ class Consistency:
     def _cleaned(self, patch: Patch, generator: Generator) -> Patch:
         """What teacher and student both get: its moves are nobody's concern any more, but what they hid is."""
         cleaned = self.settings.clean.apply(patch, generator)
-        return Patch(cleaned.raw, valid=cleaned.valid)
+        return Patch(cleaned.raw, valid=cleaned.valid, partner=cleaned.partner)
 
     def _view(self, clean: Patch, generator: Generator) -> Patch:
         return self.settings.strong.apply(clean, generator)
@@ -169,7 +169,7 @@ class Consistency:
         targets = self.labelled.targets
         inside = targets.predicted(exchange.box.shape)
         logits[:2] = Exchange(exchange.box[inside]).swap(*logits[:2])
-        whole = exchange.whole_edges(targets.offsets)[(..., *inside)]
+        whole = exchange.whole_edges(targets.offsets)[:, *inside]
         target, known = carried
         return mask & whole, (target, known & whole)
 

@@ -74,7 +74,7 @@ class Pretraining:
             counted.append(mask)
         inside = self._inside(batch.raw.shape[2:])
         raw, target, mask = (torch.stack(found)[:, None] for found in (perturbed, clean, counted))
-        return raw, target[(..., *inside)], mask[(..., *inside)]
+        return raw, target[:, :, *inside], mask[:, :, *inside]
 
     def validate(self, network: nn.Module, batches: int) -> dict[str, float]:
         """The mean loss of a fixed set of perturbed patches."""

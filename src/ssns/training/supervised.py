@@ -44,7 +44,14 @@ class Process:
 
     def patches(self, batch: RawBatch) -> list[Patch]:
         """The patches of an unlabelled batch, on the device."""
-        return [Patch(torch.from_numpy(raw).to(self.device)) for raw in batch.raw[:, 0]]
+        partners = [None] * len(batch.raw) if batch.partners is None else batch.partners[:, 0]
+        return [
+            Patch(
+                torch.from_numpy(raw).to(self.device),
+                partner=None if partner is None else torch.from_numpy(partner).to(self.device),
+            )
+            for raw, partner in zip(batch.raw[:, 0], partners, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
