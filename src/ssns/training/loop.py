@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -119,7 +120,12 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
             f"training.precision: in bf16 on a CPU, torch gives wrong gradients for patches of {BROKEN_BF16_DEPTH}"
             f" sections, and training.patch is {list(settings.patch)}: take fp32, or another depth"
         )
-    return Fabric(accelerator=device, devices="auto" if device == "cuda" else 1, precision=names[precision])
+    # torchrun has started the processes and says how many; without it, all GPUs of this machine are taken.
+    here, everywhere = (int(os.environ.get(name, "0")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    devices: int | str = here or ("auto" if device == "cuda" else 1)
+    nodes = everywhere // here if here else 1
+    strategy = "ddp" if everywhere > 1 else "auto"
+    return Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, precision=names[precision])
 
 
 def _multiplies_bf16(device: str) -> bool:

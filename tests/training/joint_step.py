@@ -1,0 +1,92 @@
+"""One training step, by one process with a joint batch or by each of several with its part; leaves the gradients."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from toy_training import CHECKPOINT, NETWORK, consistency, raw_patches, settings, supervised, volume
+
+from ssns.losses import BinaryCrossEntropy, Dice
+from ssns.perturb import Blur, Sequence
+from ssns.sampling import Batch, LabelledPatches, RawBatch
+from ssns.training.loop import make_fabric, sum_over_processes, train
+from ssns.training.objectives import CrossSupervision, MeanTeacher
+from ssns.training.supervised import Process, Targets
+from ssns.training.teachers import make_teacher  # noqa: F401  imported by toy_training
+
+PARTS = 2
+NOTHING = Sequence(steps=())
+LOSSES = {"bce": BinaryCrossEntropy(balance="channel"), "dice": Dice(smooth=1.0)}
+
+
+class Double(torch.nn.Module):
+    """A network in double precision."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network.double()
+        self.shrink = network.shrink
+
+    def forward(self, raw):
+        return self.network(raw.double())
+
+
+def labelled_part(number, part):
+    """The labelled patches of one part, of which less is known in later parts."""
+    batch = LabelledPatches([volume()], (3, 8, 8), 2, seed=5, rank=part)(number)
+    batch.valid[:, :, : 3 * part] = False
+    return batch
+
+
+def unlabelled_part(number, part):
+    return raw_patches(seed=5, rank=part)(number)
+
+
+def joined(parts, kind):
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in kind.__annotations__
+              if name not in ("places", "partners")}  # fmt: skip
+    return kind(**arrays, places=("joined",))
+
+
+def gradients(loss, teacher, folder, normalization):
+    """Gradients of one step, by name; of all parts, or of this process's own."""
+    steps = settings(steps=1, threads=1)
+    fabric = make_fabric(steps)
+    fabric.launch()
+    parts = range(PARTS) if fabric.world_size == 1 else [fabric.global_rank]
+    torch.manual_seed(0)
+    network = NETWORK.model_copy(update={"normalization": normalization})
+    process = Process(torch.device("cpu"), 0, fabric.global_rank, sum_over_processes(fabric))
+    labelled = supervised(network=network, augmentation=NOTHING, loss=LOSSES[loss], process=process)
+    labelled.sampler = lambda number: joined([labelled_part(number, part) for part in parts], Batch)
+    labelled.targets = Targets(labelled.targets.offsets, "symmetric")
+    objective = consistency(
+        labelled=labelled,
+        sampler=lambda number: joined([unlabelled_part(number, part) for part in parts], RawBatch),
+        build=lambda: Double(network.build(3)),
+        teacher={"mean": MeanTeacher(start="random"), "cross": CrossSupervision()}[teacher],
+        clean=NOTHING,
+        strong=Sequence(steps=(Blur(sigma=(1, 1), size=3),)),
+    )
+    students, found, values = objective.network, {}, {}
+    inner = objective.loss
+
+    def loss_of(batch, step):
+        terms = inner(batch, step)
+        values.update({name: term.item() for name, term in terms.items()})
+        return terms
+
+    def keep(step):
+        found.update({name: parameter.grad.clone() for name, parameter in students.named_parameters()})
+
+    objective.loss, objective.after_update = loss_of, keep
+    train(objective, CHECKPOINT, steps, folder, fabric=fabric)
+    return {"gradients": found, "losses": values}, fabric
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for loss, teacher in (("bce", "mean"), ("dice", "cross")):
+        result, fabric = gradients(loss, teacher, folder / f"run-{loss}", "group")
+        torch.save(result, folder / f"{loss}-{fabric.global_rank}.pt")
