@@ -304,21 +304,21 @@ def region_boxes(regions: Regions, bounds: Box, name: str = "region") -> tuple[B
     return tuple(box for region in regions for box in region.boxes(bounds, name))
 
 
-def check_roles(experiment: Experiment, bounds: Mapping[str, Box], files: Mapping[str, str] | None = None) -> list[str]:
+def check_roles(experiment: Experiment, bounds: Mapping[str, Box], files: Mapping[str, str]) -> list[str]:
     """Refuse roles that must not overlap; return warnings for those that should not.
 
-    Volumes that name the same raw file are looked at together.
+    Volumes of one raw are looked at together.
 
     Args:
         experiment: The experiment.
         bounds: The box of each volume's raw, by name.
-        files: The raw of each volume, by name, with the dataset that was found in it; by default as the user wrote it.
+        files: The raw of each volume, by name: one spelling for one array.
 
     Raises:
         UserError: Any two of labelled, validation and test overlap.
     """
     parts = [
-        (f"volumes.{name}.{role}", role, files[name] if files else os.path.realpath(volume.raw), boxes)
+        (f"volumes.{name}.{role}", role, files[name], boxes)
         for name, volume in experiment.volumes.items()
         for role in ("labelled", "unlabelled", "validation", "test")
         if (boxes := region_boxes(getattr(volume, role), bounds[name], f"volumes.{name}.{role}"))
