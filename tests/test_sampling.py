@@ -48,6 +48,14 @@ def sampler(*volumes, patch=PATCH, batch=1, seed=0, **settings):
     return LabelledPatches(volumes or (labelled(),), patch, batch, seed=seed, **settings)
 
 
+def test_raw_that_is_no_number_is_told_with_its_place():
+    raw = np.ones((4, 8, 6), np.float32)
+    raw[2, 1, 3] = np.nan
+    patches = sampler(labelled(Box.of_shape(raw.shape), raw=raw, ids=IDS[:4, :8, :6]), patch=(6, 8, 6))
+    with pytest.raises(UserError, match=r"raw\.tif holds NaN at z 2, y 1, x 3 \(1 of the 192 voxels of z 0\.\.4,"):
+        patches(0)
+
+
 def box_of(place):
     """The box at the end of ``raw.tif, z 0..4, y 0..8, x 0..6``."""
     ends = [(int(a), int(b)) for a, b in re.findall(r"(-?\d+)\.\.(-?\d+)", place)]

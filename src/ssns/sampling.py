@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ssns.errors import UserError
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume
-from ssns.volume.normalization import IntensityRange
+from ssns.volume.normalization import IntensityRange, read_numbers
 from ssns.volume.window import loaded, read_reflected
 
 
@@ -101,14 +102,19 @@ class LabelledPatches:
         self._shares = sizes / sizes.sum()
 
     def __call__(self, step: int) -> Batch:
-        """The patches of ``step``."""
+        """The patches of ``step``.
+
+        Raises:
+            UserError: Raw holds NaN in one of them.
+        """
         draws = np.random.default_rng((self.seed, self.rank, step))
         raws, labels, valids, places = [], [], [], []
         for _ in range(self.batch):
             volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
             patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
             ids, valid = volume.read_labels(patch)
-            raws.append(volume.intensity.apply(read_reflected(volume.raw.read, patch, volume.raw.box))[None])
+            raw = read_reflected(partial(read_numbers, volume.raw), patch, volume.raw.box)
+            raws.append(volume.intensity.apply(raw)[None])
             labels.append(ids)
             valids.append(valid)
             places.append(f"{volume.raw.path}, {patch}")
