@@ -19,6 +19,7 @@ from ssns.affinities import (
     transform_affinities,
     widen_borders,
 )
+from ssns.errors import UserError
 
 try:
     import torch
@@ -144,6 +145,45 @@ def test_the_ends_of_edges_are_all_pairs_an_offset_apart(shape, offset):
     here, there = edge_ends(shape, offset)
     np.testing.assert_array_equal(index[here] + offset, index[there])
     assert index[here][..., 0].size == np.prod([max(0, n - abs(o)) for n, o in zip(shape, offset, strict=True)])
+
+
+ONES = np.ones((2, 3, 4), np.uint8)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("labels", "given", "message"),
+        [
+            ([[[1, 2]]], {}, r"labels: wanted an array of ids, got list: pass np\.asarray\(labels\)"),
+            (ONES / 2, {}, "labels: wanted integer ids, got float64"),
+            (ONES > 0, {}, "labels: wanted integer ids, got bool"),
+            (ONES[0], {}, r"labels: wanted axes \(\.\.\., z, y, x\), got shape \(3, 4\): .* labels\[None\]"),
+            (ONES, {"offsets": (0, 0, -1)}, r"offsets: wanted three whole voxels \(z, y, x\) each, got 0: write"),
+            (ONES, {"offsets": [(0, -1)]}, r"offsets: wanted three whole voxels .* got \(0, -1\)"),
+            (ONES, {"offsets": [(0, 0, -1.0)]}, r"offsets: wanted three whole voxels .* got \(0, 0, -1\.0\)"),
+            (ONES, {"valid": ONES}, "valid: wanted an array of bool, got uint8: compare it"),
+            (ONES, {"valid": [True]}, "valid: wanted an array of bool, got list"),
+            (ONES, {"valid": ONES[:, :2] > 0}, r"valid: wanted the shape of labels, \(2, 3, 4\), .* got \(2, 2, 4\)"),
+            (ONES, {"valid": ONES[None] > 0}, r"valid: wanted the shape of labels, \(2, 3, 4\), .* \(1, 2, 3, 4\)"),
+        ],
+    )
+    def test_are_told(self, labels, given, message):
+        with pytest.raises(UserError, match=message):
+            labels_to_affinities(labels, **given)
+
+    @needs_torch
+    def test_of_tensors_are_told_too(self):
+        with pytest.raises(UserError, match=r"labels: wanted integer ids, got torch\.float32"):
+            labels_to_affinities(torch.ones(2, 3, 4))
+        with pytest.raises(UserError, match=r"valid: wanted an array of bool, got torch\.uint8"):
+            labels_to_affinities(torch.from_numpy(ONES), valid=torch.from_numpy(ONES))
+
+    @pytest.mark.parametrize("offset", [[0, 0, -1], np.array([0, 0, -1])], ids=["list", "array"])
+    def test_triples_may_be_of_any_kind(self, offset):
+        for got, wanted in zip(
+            labels_to_affinities(ONES, [offset]), labels_to_affinities(ONES, [(0, 0, -1)]), strict=True
+        ):
+            np.testing.assert_array_equal(got, wanted)
 
 
 class TestWidenBorders:

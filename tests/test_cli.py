@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
+import ssns
 import ssns.commands.run
 import ssns.commands.segment
 from ssns.blockwise import MissingBlocksError, blocks
@@ -153,6 +154,11 @@ def test_warnings_are_told_in_a_line(path, ran, capsys, monkeypatch):
         warnings.simplefilter("default")
         assert call("run", str(path)) == 0
     assert capsys.readouterr().err == "warning: pages are missing\n"
+
+
+def test_the_version_is_told(capsys):
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"ssns {ssns.__version__}\n"
 
 
 def test_every_verb_has_help(capsys):

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from ssns.affinities import labels_to_affinities
 from ssns.errors import UserError
-from ssns.sampling import LabelledPatches, LabelledVolume
+from ssns.sampling import LabelledPatches, LabelledVolume, RawPatches, RawVolume
 from ssns.space import Box
 from ssns.volume import Volume, from_array
 from ssns.volume.normalization import IntensityRange
@@ -46,6 +46,14 @@ def labelled(*boxes, raw=RAW, ids=IDS, labels_start=(0, 0, 0), **settings):
 
 def sampler(*volumes, patch=PATCH, batch=1, seed=0, **settings):
     return LabelledPatches(volumes or (labelled(),), patch, batch, seed=seed, **settings)
+
+
+def test_raw_that_is_no_number_is_told_with_its_place():
+    raw = np.ones((4, 8, 6), np.float32)
+    raw[2, 1, 3] = np.nan
+    patches = sampler(labelled(Box.of_shape(raw.shape), raw=raw, ids=IDS[:4, :8, :6]), patch=(6, 8, 6))
+    with pytest.raises(UserError, match=r"raw\.tif holds NaN at z 2, y 1, x 3 \(1 of the 192 voxels of z 0\.\.4,"):
+        patches(0)
 
 
 def box_of(place):
@@ -251,3 +259,67 @@ class TestMemory:
         for step in range(5):
             patches(step)
         assert volume.raw.array.reads == 1
+
+
+class TestRawPatches:
+    def patches(self, *boxes, patch=PATCH, batch=2, **settings):
+        volume = RawVolume(Volume(OnDisk(RAW), "raw.tif"), boxes or (WHOLE,), IntensityRange(0, 255))
+        return RawPatches([volume], patch, batch, seed=0, **settings)
+
+    def test_they_are_raw_of_their_places_inside_their_boxes(self):
+        box = Box((2, 3, 4), (9, 18, 20))
+        patches = self.patches(box)
+        for step in range(30):
+            batch = patches(step)
+            assert batch.partners is None
+            for place, raw in zip(batch.places, batch.raw, strict=True):
+                assert box.contains(box_of(place))
+                np.testing.assert_array_equal(
+                    raw[0], RAW[box_of(place).slices].astype(np.float32) * np.float32(1 / 255)
+                )
+
+    def test_partners_are_other_patches_and_leave_the_first_draw_alone(self):
+        with_partners, without = self.patches(partners=True, batch=1), self.patches(batch=1)
+        for step in range(5):
+            batch = with_partners(step)
+            assert batch.partners.shape == batch.raw.shape
+            assert not np.array_equal(batch.partners, batch.raw)
+            assert batch.places == without(step).places
+
+    def test_boxes_come_as_often_as_they_are_large(self):
+        small, large = Box((0, 0, 0), (4, 8, 8)), Box((4, 0, 0), (12, 20, 8))
+        patches = self.patches(small, large, batch=1)
+        found = Counter(small.contains(box_of(patches(step).places[0])) for step in range(300))
+        assert found[True] / 300 == pytest.approx(small.size / (small.size + large.size), abs=0.06)
+
+    def test_no_box_is_refused(self):
+        with pytest.raises(UserError, match="unlabelled: wanted at least one box of raw"):
+            RawPatches([RawVolume(Volume(OnDisk(RAW), "raw.tif"), (), IntensityRange(0, 255))], PATCH, 1, seed=0)
+
+    def test_nan_is_told(self):
+        raw = RAW.astype(np.float32)
+        raw[:] = np.nan
+        volume = RawVolume(Volume(OnDisk(raw), "raw.tif"), (WHOLE,), IntensityRange(0, 255))
+        with pytest.raises(UserError, match="NaN"):
+            RawPatches([volume], PATCH, 1, seed=0)(0)
+
+
+class TestReflected:
+    def order(self, sections, depth):
+        """Which sections the patch shows, from top to bottom."""
+        raw = np.broadcast_to(np.arange(12, dtype=np.uint8)[:, None, None], SHAPE).copy()
+        ids = (raw + 1).astype(np.uint16)
+        volume = labelled(Box((0, 0, 0), (sections, 20, 22)), raw=raw, ids=ids)
+        batch = sampler(volume, patch=(depth, 8, 6), beyond="reflected")(0)
+        shown = np.rint(batch.raw[0, 0, :, 0, 0] * 255).astype(int).tolist()
+        assert (batch.labels[0, :, 0, 0] - 1).tolist() == shown
+        assert batch.valid.all()
+        return shown
+
+    def test_orders_of_the_reference(self):
+        # reference 2.5
+        assert self.order(5, 18) == [2, 3, 4, 3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3]
+        assert self.order(10, 18) == [4, 3, 2, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7, 6, 5]
+
+    def test_a_box_that_is_large_enough_is_not_reflected(self):
+        assert self.order(6, 6) == [0, 1, 2, 3, 4, 5]

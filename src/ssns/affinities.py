@@ -9,13 +9,15 @@ The functions take NumPy arrays and torch tensors alike (array API) and stay on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from typing import Any, Literal
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_array_api_obj
 
+from ssns.errors import UserError
 from ssns.space import Triple, triple
 
 Array = Any
@@ -50,12 +52,16 @@ def labels_to_affinities(
     Returns:
         ``affinities``, float32, 0 or 1, and ``mask``, bool, True where known; both (..., c, z, y, x).
 
+    Raises:
+        UserError: Labels are no array of ids, an offset is no triple, or ``valid`` does not fit the labels.
+
     Example:
         >>> import numpy as np
         >>> affinities, mask = labels_to_affinities(np.array([[[1, 1, 2]]]), [(0, 0, -1)])
         >>> affinities[0, 0, 0], mask[0, 0, 0]
         (array([0., 1., 0.], dtype=float32), array([False,  True,  True]))
     """
+    _check_inputs(labels, offsets, valid)
     xp = array_namespace(labels)
     shape = (*labels.shape[:-3], len(offsets), *labels.shape[-3:])
     affinities = xp.zeros(shape, dtype=xp.float32, device=device(labels))
@@ -75,6 +81,41 @@ def labels_to_affinities(
         affinities[(..., channel, *here)] = xp.astype(same, xp.float32)
         mask[(..., channel, *here)] = known[(..., *here)] & known[(..., *there)]
     return affinities, mask
+
+
+def _check_inputs(labels: Array, offsets: Sequence[Triple], valid: Array | None) -> None:
+    """Refuse what would fail later or give nonsense; looks at no voxel.
+
+    Raises:
+        UserError: As in `labels_to_affinities`.
+    """
+    if not is_array_api_obj(labels):
+        raise UserError(f"labels: wanted an array of ids, got {type(labels).__name__}: pass np.asarray(labels)")
+    if not array_namespace(labels).isdtype(labels.dtype, "integral"):
+        raise UserError(f"labels: wanted integer ids, got {labels.dtype}: convert them")
+    if labels.ndim < 3:
+        raise UserError(
+            f"labels: wanted axes (..., z, y, x), got shape {tuple(labels.shape)}: a section alone is labels[None]"
+        )
+    for offset in offsets:
+        steps = tuple(offset) if isinstance(offset, Iterable) else ()
+        if len(steps) != 3 or not all(isinstance(step, Integral) for step in steps):
+            raise UserError(f"offsets: wanted three whole voxels (z, y, x) each, got {offset!r}: write [(0, 0, -1)]")
+    if valid is not None:
+        _check_valid(valid, tuple(labels.shape))
+
+
+def _check_valid(valid: Array, shape: tuple[int, ...]) -> None:
+    """Refuse a mask that does not fit labels of ``shape``."""
+    if not is_array_api_obj(valid) or not array_namespace(valid).isdtype(valid.dtype, "bool"):
+        got = getattr(valid, "dtype", type(valid).__name__)
+        raise UserError(f"valid: wanted an array of bool, got {got}: compare it with a value, such as valid > 0")
+    missing = len(shape) - valid.ndim
+    if missing < 0 or any(n not in (1, m) for n, m in zip(valid.shape, shape[missing:], strict=True)):
+        raise UserError(
+            f"valid: wanted the shape of labels, {shape}, or one that repeats to it, got {tuple(valid.shape)}: crop"
+            " both to the same box"
+        )
 
 
 def edge_ends(shape: Sequence[int], offset: Triple) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from ssns.affinities import NEAREST, BorderStyle
@@ -21,9 +21,9 @@ from ssns.metrics import Convention
 from ssns.networks import Network, ResidualUNetSettings
 from ssns.perturb import Engine, default_augmentation
 from ssns.prediction import PredictionSettings
-from ssns.segmentation import DEFAULT_METHOD, Method
+from ssns.segmentation import DEFAULT_METHOD, Method, check_nearest, checked_value
 from ssns.settings import Component
-from ssns.space import Box, triple
+from ssns.space import Box, Triple, triple
 from ssns.training import TrainingSettings
 from ssns.volume.normalization import Normalization, PercentileNormalization
 
@@ -132,6 +132,21 @@ class SegmentationSettings(Component):
         description="Swept on the validation regions, the best by VOI sum is taken; empty: the method's own.",
     )
 
+    @field_validator("thresholds")
+    @classmethod
+    def _allowed_once(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        _check_once("thresholds", values)
+        for value in values if "method" in info.data else ():
+            checked_value(info.data["method"], value, "thresholds")
+        return values
+
+
+def _check_once(name: str, values: Sequence[Any]) -> None:
+    """Refuse a list that says something twice."""
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise UserError(f"{name}: wanted each once, got {twice} again: leave it out")
+
 
 VolumeName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 """Letters, digits, - and _: it is part of names of folders and of settings."""
@@ -160,6 +175,15 @@ class Experiment(Component):
     scoring: Convention = Field(
         "skimage", description="What segment 0 counts as in scores: skimage, singletons, excluded or reference."
     )
+
+    @field_validator("offsets")
+    @classmethod
+    def _edges(cls, offsets: tuple[Triple, ...]) -> tuple[Triple, ...]:
+        _check_once("offsets", offsets)
+        if (0, 0, 0) in offsets:
+            raise UserError("offsets: wanted displacements, got (0, 0, 0), from a voxel to itself: leave it out")
+        check_nearest(offsets)
+        return offsets
 
 
 def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -248,7 +272,8 @@ def _explain(detail: ErrorDetails) -> str:
         got = detail["input"].get("type", "none") if isinstance(detail["input"], dict) else detail["input"]
         near = difflib.get_close_matches(str(got), known, 1)
         return f"{where}.type: there is no {got!r}; " + (f"did you mean {near[0]!r}?" if near else _listed(known))
-    return f"{where}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r})"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix(f"{where.rpartition('.')[-1]}: ")
+    return f"{where}: {message}" + ("" if " got " in message else f" (got {detail['input']!r})")
 
 
 def _listed(known: Sequence[str]) -> str:
@@ -304,21 +329,21 @@ def region_boxes(regions: Regions, bounds: Box, name: str = "region") -> tuple[B
     return tuple(box for region in regions for box in region.boxes(bounds, name))
 
 
-def check_roles(experiment: Experiment, bounds: Mapping[str, Box], files: Mapping[str, str] | None = None) -> list[str]:
+def check_roles(experiment: Experiment, bounds: Mapping[str, Box], files: Mapping[str, str]) -> list[str]:
     """Refuse roles that must not overlap; return warnings for those that should not.
 
-    Volumes that name the same raw file are looked at together.
+    Volumes of one raw are looked at together.
 
     Args:
         experiment: The experiment.
         bounds: The box of each volume's raw, by name.
-        files: The raw of each volume, by name, with the dataset that was found in it; by default as the user wrote it.
+        files: The raw of each volume, by name: one spelling for one array.
 
     Raises:
         UserError: Any two of labelled, validation and test overlap.
     """
     parts = [
-        (f"volumes.{name}.{role}", role, files[name] if files else os.path.realpath(volume.raw), boxes)
+        (f"volumes.{name}.{role}", role, files[name], boxes)
         for name, volume in experiment.volumes.items()
         for role in ("labelled", "unlabelled", "validation", "test")
         if (boxes := region_boxes(getattr(volume, role), bounds[name], f"volumes.{name}.{role}"))

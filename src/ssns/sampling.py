@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -16,8 +17,11 @@ from numpy.typing import NDArray
 from ssns.errors import UserError
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume
-from ssns.volume.normalization import IntensityRange
+from ssns.volume.normalization import IntensityRange, read_numbers
 from ssns.volume.window import loaded, read_reflected
+
+Beyond = Literal["raw", "reflected"]
+"""What patches see beyond the labelled box."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,6 @@ class RawVolume:
     boxes: tuple[Box, ...]
     intensity: IntensityRange
 
-    def read(self, patch: Box) -> NDArray[np.float32]:
-        """Scaled raw of ``patch``, mirrored at the faces of the volume where it reaches beyond."""
-        return self.intensity.apply(read_reflected(self.raw.read, patch, self.raw.box))
-
 
 @dataclass(frozen=True)
 class LabelledVolume:
@@ -104,6 +104,12 @@ class LabelledVolume:
                 ids[here] = self.labels.read(common.relative_to(self.labels_start))
                 valid[here] = True if self.ignored is None else ids[here] != self.ignored
         return _compact(ids, self.background), valid
+
+    def read_reflected_labels(self, patch: Box, box: Box) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """What `read_labels` gives of ``box``, mirrored at its faces where ``patch`` reaches beyond."""
+        ids = read_reflected(lambda part: self.read_labels(part)[0], patch, box)
+        valid = read_reflected(lambda part: self.read_labels(part)[1], patch, box)
+        return ids, valid
 
 
 class RawPatches:
@@ -143,7 +149,11 @@ class RawPatches:
         self.partners = partners
 
     def __call__(self, step: int) -> RawBatch:
-        """The patches of ``step``; they are others than those that `LabelledPatches` would draw."""
+        """The patches of ``step``; they are others than those that `LabelledPatches` would draw.
+
+        Raises:
+            UserError: Raw holds NaN in one of them.
+        """
         draws = np.random.default_rng((self.seed, self.rank, step, 1))
         raws: list[NDArray[np.float32]] = []
         partners: list[NDArray[np.float32]] = []
@@ -152,7 +162,7 @@ class RawPatches:
             volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
             for found in (raws, partners) if self.partners else (raws,):
                 patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
-                found.append(volume.read(patch)[None])
+                found.append(_read_scaled(volume, patch, volume.raw.box)[None])
                 if found is raws:
                     places.append(f"{volume.raw.path}, {patch}")
         return RawBatch(np.stack(raws), tuple(places), np.stack(partners) if self.partners else None)
@@ -162,7 +172,8 @@ class LabelledPatches:
     """Draws labelled patches, each box as often as its share of the labelled voxels.
 
     A patch lies inside its box where the box is large enough, and around it where it is not: then raw beyond the box
-    is the true neighbouring raw, and labels there are unknown.
+    is the true neighbouring raw, and labels there are unknown. Or the box is mirrored at its faces, with its labels,
+    and lies in the middle of the patch, as in the paper's code (reference 2.5).
 
     Args:
         volumes: Where to draw from.
@@ -170,30 +181,48 @@ class LabelledPatches:
         batch: Patches per step.
         seed: Of the experiment.
         rank: Of this process.
+        beyond: What a patch sees that is larger than its box: the true raw, or the box reflected.
     """
 
     def __init__(
-        self, volumes: Sequence[LabelledVolume], patch: Triple, batch: int, *, seed: int, rank: int = 0
+        self,
+        volumes: Sequence[LabelledVolume],
+        patch: Triple,
+        batch: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        beyond: Beyond = "raw",
     ) -> None:
         self.volumes = [_in_memory(volume, patch) for volume in volumes]
         self.patch = patch
         self.batch = batch
         self.seed = seed
         self.rank = rank
+        self.beyond = beyond
         self._places = [(volume, box) for volume in self.volumes for box in volume.boxes]
         if not self._places:
             raise UserError("labelled: wanted at least one box with labels to learn from, got none")
         self._shares = _shares([box for _, box in self._places])
 
     def __call__(self, step: int) -> Batch:
-        """The patches of ``step``."""
+        """The patches of ``step``.
+
+        Raises:
+            UserError: Raw holds NaN in one of them.
+        """
         draws = np.random.default_rng((self.seed, self.rank, step))
         raws, labels, valids, places = [], [], [], []
         for _ in range(self.batch):
             volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
-            patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
-            ids, valid = volume.read_labels(patch)
-            raws.append(volume.intensity.apply(read_reflected(volume.raw.read, patch, volume.raw.box))[None])
+            if self.beyond == "reflected":
+                patch = Box.of_shape(self.patch, _draw_centred_start(draws, box, self.patch))
+                raws.append(_read_scaled(volume, patch, box)[None])
+                ids, valid = volume.read_reflected_labels(patch, box)
+            else:
+                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
+                raws.append(_read_scaled(volume, patch, volume.raw.box)[None])
+                ids, valid = volume.read_labels(patch)
             labels.append(ids)
             valids.append(valid)
             places.append(f"{volume.raw.path}, {patch}")
@@ -216,6 +245,21 @@ def _draw_start(draws: np.random.Generator, box: Box, patch: Triple, shape: Trip
         low, high = (min(max(value, lowest), highest) for value in (low, high))
         start.append(int(draws.integers(low, high, endpoint=True)))
     return triple(start)
+
+
+def _draw_centred_start(draws: np.random.Generator, box: Box, patch: Triple) -> Triple:
+    """A start inside the box, uniform, or that which has the box in the middle along axes where it is too small."""
+    return triple(
+        int(draws.integers(first, end - extent, endpoint=True))
+        if extent <= end - first
+        else first - (extent - end + first) // 2
+        for first, end, extent in zip(box.start, box.stop, patch, strict=True)
+    )
+
+
+def _read_scaled(volume: RawVolume | LabelledVolume, patch: Box, bounds: Box) -> NDArray[np.float32]:
+    """Scaled raw of ``patch``, mirrored at the faces of ``bounds`` where it reaches beyond."""
+    return volume.intensity.apply(read_reflected(partial(read_numbers, volume.raw), patch, bounds))
 
 
 def _compact(ids: NDArray[np.integer[Any]], background: int | None) -> NDArray[np.int32]:

@@ -118,6 +118,14 @@ def test_a_part_without_neurons_is_left_out(tmp_path, capsys):
 
 
 class TestErrors:
+    def test_nothing_segmented_where_segment_0_does_not_count(self, path):
+        experiment = toy(path, scoring="excluded")
+        folder = segmented(experiment)
+        test = open_volume(folder.segmentation("a-test"))
+        write_volume(folder.segmentation("a-test"), np.zeros_like(test.read()), origin=test.origin)
+        with pytest.raises(UserError, match="the segmentation is 0 wherever there are labels"):
+            evaluate_experiment(experiment)
+
     def test_no_segmentation_names_the_verb(self, path):
         write_affinities(toy(path))
         with pytest.raises(UserError, match=r"none of a-validation in .*run `ssns segment` first"):

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -119,6 +120,24 @@ def test_validation_segments_and_scores(tmp_path):
     scores = validation(Thresholded(), 0)
     assert scores["voi_sum"] < 1e-9
     assert scores["threshold"] in (0.3, 0.6)
+
+
+@pytest.mark.parametrize("convention", ["excluded", "reference"])
+def test_where_nothing_is_segmented_training_goes_on(tmp_path, convention, monkeypatch):
+    def no_affinity(_network, _raw, box, *_settings, **_more):
+        return np.zeros((3, *box.shape), np.uint8)
+
+    monkeypatch.setattr("ssns.prediction.predict_box", no_affinity)
+    fragments = {"type": "seeded_watershed", "mask_fragments": 1.0}
+    changes = {"scoring": convention, "segmentation__method": {"type": "waterz", "fragments": fragments}}
+    experiment = toy(make_toy(tmp_path), **changes)
+    validation = Validation.of(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
+    scores = validation(Thresholded(), 0)
+    assert (scores["voi_sum"], scores["arand"], scores["threshold"]) == (np.inf, 1, 0.3)
+    best = train_experiment(experiment)
+    assert load_checkpoint(best).scores["voi_sum"] == np.inf
+    history = json.loads(RunFolder.of(experiment).history.read_text(), parse_constant=pytest.fail)
+    assert [row["validation/arand"] for row in history if "validation/arand" in row] == [1, 1]
 
 
 def test_processes_for_further_devices_only_train(finished, monkeypatch):

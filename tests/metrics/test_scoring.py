@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from ssns.errors import UserError
-from ssns.metrics import Contingency, ScoringSettings, components, score, score_table
+from ssns.metrics import WORST, Contingency, NothingSegmentedError, ScoringSettings, components, score, score_table
 
 CONVENTIONS = ["skimage", "singletons", "excluded", "reference"]
 VOLUMES = arrays(np.int64, (2, 3, 4), elements=st.integers(0, 4))
@@ -156,6 +156,20 @@ def test_partitions_without_pairs_are_perfect_or_worst():
     assert score(alone, alone).arand == 0
     assert score(joined, alone).arand == 1
     assert score(alone, joined).arand == 1
+
+
+@pytest.mark.parametrize("convention", ["excluded", "reference"])
+def test_nothing_segmented_is_an_error_of_its_own(convention):
+    with pytest.raises(NothingSegmentedError, match="the segmentation is 0 wherever there are labels"):
+        score([0, 0, 1], [1, 1, 0], settings=settings(convention))
+
+
+@given(VOLUMES, VOLUMES)
+def test_nothing_is_worse_than_the_worst(segmentation, labels):
+    assume(labels.any())
+    scores = score(segmentation, labels)
+    assert scores.voi_sum < WORST.voi_sum
+    assert scores.arand <= WORST.arand
 
 
 @pytest.mark.parametrize(

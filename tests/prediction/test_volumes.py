@@ -11,11 +11,14 @@ from toy_networks import Padded, SameId, Valid
 
 from ssns.affinities import GRID_SYMMETRIES, NEAREST, labels_to_affinities
 from ssns.blockwise import Markers
+from ssns.checkpoint import Checkpoint
 from ssns.errors import UserError
-from ssns.prediction import PredictionSettings, predict_array, predict_box, predict_volume
+from ssns.networks import ResidualUNetSettings
+from ssns.prediction import PredictionSettings, predict, predict_array, predict_box, predict_volume
 from ssns.prediction.inference import Predictor
 from ssns.space import Box
 from ssns.volume import create_volume, from_array, open_volume
+from ssns.volume.normalization import IntensityRange, PercentileNormalization
 
 EXACT = PredictionSettings(precision="fp32", dtype="float32")
 
@@ -35,6 +38,32 @@ def whole(network, raw, before, after):
         result = torch.sigmoid(network.eval()(torch.from_numpy(padded)[None, None]))[0].numpy()
     crop = [slice(b - s, b - s + n) for b, s, n in zip(before, network.shrink, raw.shape, strict=True)]
     return result[:, *crop]
+
+
+class TestIntensities:
+    @pytest.fixture
+    def checkpoint(self):
+        network = ResidualUNetSettings(filters=(2, 4))
+        weights = network.build(3).state_dict()
+        return Checkpoint(network, weights, NEAREST, PercentileNormalization(), {})
+
+    @pytest.mark.parametrize("ends", [(40, 210), IntensityRange(40, 210)])
+    def test_are_those_given(self, checkpoint, ends):
+        raw = np.random.default_rng(0).integers(0, 256, (4, 16, 16)).astype(np.uint8)
+        scaled = predict_array(checkpoint.build(), IntensityRange(40, 210).apply(raw), EXACT)
+        np.testing.assert_array_equal(predict(raw, checkpoint, EXACT, intensity=ends), scaled)
+
+    def test_or_else_measured_on_the_whole_volume(self, checkpoint):
+        raw = np.random.default_rng(0).integers(0, 256, (4, 16, 16)).astype(np.uint8)
+        box = Box((0, 0, 0), (2, 16, 16))
+        measured = PercentileNormalization().measure(from_array(raw))
+        np.testing.assert_array_equal(
+            predict(raw, checkpoint, EXACT, box=box), predict(raw, checkpoint, EXACT, box=box, intensity=measured)
+        )
+
+    def test_in_the_wrong_order_are_refused_before_anything_is_read(self):
+        with pytest.raises(UserError, match=r"intensity: wanted .* got \(210, 40\)"):
+            predict(np.zeros((2, 16, 16), np.uint8), "no-such.pt", intensity=(210, 40))
 
 
 @pytest.mark.parametrize("tile", [(9, 16, 20), (7, 40, 14), (8, 14, 38)])

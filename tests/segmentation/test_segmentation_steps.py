@@ -15,7 +15,7 @@ from ssns.segmentation import PRESETS, MeanScore, Method, Multicut, SeededWaters
 
 WIDTHS = st.lists(st.integers(16, 20), min_size=1, max_size=2)
 METHODS = [
-    *(pytest.param(name, id=name) for name in PRESETS),
+    *(pytest.param(name, id=name) for name in ("default", "paper-waterz", "paper-multicut")),
     pytest.param(Waterz(score=MeanScore(), queue=0, minimum_size=5), id="mean"),
     pytest.param(Multicut(fragments=SeededWatershed()), id="multicut of the paper's fragments"),
 ]
@@ -107,6 +107,14 @@ def test_presets_are_the_papers_and_the_default_is_one_of_them():
     }
     affinities = blurred_noise((2, 30, 30))
     assert np.array_equal(segment(affinities), segment(affinities, PRESETS["default"]))
+
+
+@pytest.mark.parametrize("name", ["waterz", "multicut"])
+def test_a_method_by_its_type_is_that_of_the_paper(name):
+    assert PRESETS[name] == PRESETS[f"paper-{name}"]
+    assert PRESETS[name].type == name
+    affinities = blurred_noise((2, 30, 30))
+    assert np.array_equal(segment(affinities, name), segment(affinities, f"paper-{name}"))
 
 
 @pytest.mark.parametrize("method", PRESETS.values(), ids=PRESETS)

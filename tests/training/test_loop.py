@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -145,6 +146,18 @@ class TestCheckpoints:
         assert (best.step, best.scores) == (4, {"voi_sum": 1.0, "arand": -4.0})
         assert equal(best.weights, weights[4])
         assert load_checkpoint(tmp_path / "last.pt").scores["voi_sum"] == 1.0
+
+    def test_what_cannot_be_scored_is_the_best_only_where_nothing_can(self, tmp_path):
+        scores = {2: math.inf, 4: 3.0, 6: math.inf, 8: 4.0}
+        best = run(tmp_path / "some", validate=lambda network, step: {"voi_sum": scores[step]}, validate_every=2)
+        assert (best.step, best.scores) == (4, {"voi_sum": 3.0})
+        history = json.loads((tmp_path / "some" / "history.json").read_text(), parse_constant=pytest.fail)
+        assert {row["step"]: row["validation/voi_sum"] for row in history if "validation/voi_sum" in row} == {
+            4: 3,
+            8: 4,
+        }
+        best = run(tmp_path / "none", validate=lambda network, step: {"voi_sum": math.inf}, validate_every=2)
+        assert (best.step, best.scores) == (8, {"voi_sum": math.inf})
 
     def test_a_resumed_run_remembers_the_best(self, tmp_path):
         def validate(network, step):

@@ -13,6 +13,7 @@ from ssns.volume.normalization import (
     Normalization,
     PercentileNormalization,
     TypeNormalization,
+    intensity_range,
 )
 
 
@@ -37,6 +38,23 @@ class TestIntensityRange:
 
     def test_not_a_number_stays_one(self):
         assert np.isnan(IntensityRange(0, 1).apply(np.array([np.nan], np.float32))).all()
+
+
+class TestAsGiven:
+    @pytest.mark.parametrize("ends", [(40, 210), [40, np.float32(210)], IntensityRange(40, 210)])
+    def test_two_numbers_are_a_range(self, ends):
+        assert intensity_range(ends) == IntensityRange(40.0, 210.0)
+
+    @pytest.mark.parametrize("ends", [(1,), (1, 2, 3), (2, 1), (1, 1), (0, np.nan), (0, np.inf), ("0", "1")])
+    def test_others_are_refused(self, ends):
+        with pytest.raises(
+            UserError, match="intensity: wanted what becomes 0 and what becomes 1, a larger number, got"
+        ):
+            intensity_range(ends)
+
+    def test_so_is_a_range_without_extent(self):
+        with pytest.raises(UserError, match=r"got \(3, 3\)"):
+            intensity_range(IntensityRange(3, 3))
 
 
 class TestTypeNormalization:
@@ -82,10 +100,16 @@ class TestPercentileNormalization:
         PercentileNormalization().measure(volume)
         assert 0 < huge.read < 10_000_000
 
-    @pytest.mark.parametrize("value", [7, np.nan])
-    def test_a_volume_without_contrast_is_refused(self, value):
-        with pytest.raises(UserError, match=f"wanted a volume with contrast.* only {value:g}"):
-            PercentileNormalization().measure(from_array(np.full((2, 3, 4), value, np.float32)))
+    def test_a_volume_without_contrast_is_refused(self):
+        with pytest.raises(UserError, match=r"wanted a volume with contrast.* only 7"):
+            PercentileNormalization().measure(from_array(np.full((2, 3, 4), 7, np.float32)))
+
+    def test_the_place_of_a_voxel_that_is_no_number_is_told(self):
+        raw = np.random.default_rng(0).random((1, 9, 8), np.float32)
+        raw[0, 3, 5] = np.nan
+        message = r"raw: wanted numbers, but array in memory holds NaN at z 0, y 3, x 5 \(1 of the 72 voxels"
+        with pytest.raises(UserError, match=message):
+            PercentileNormalization().measure(from_array(raw))
 
     def test_percentiles_in_the_wrong_order_are_refused(self):
         with pytest.raises(ValidationError, match="low below high, got 60 and 40"):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ssns.errors import UserError
 from ssns.space import Box
-from ssns.volume import from_array
+from ssns.volume import Volume, from_array
 
 RAW = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 
@@ -33,6 +33,78 @@ def test_reading_a_box_is_slicing(box):
     np.testing.assert_array_equal(from_array(RAW).read(box), RAW[box.slices])
     channels = np.stack([RAW, RAW + 100])
     np.testing.assert_array_equal(from_array(channels).read(box), channels[(slice(None), *box.slices)])
+
+
+def parts(length):
+    """An integer or a slice that NumPy takes along an axis."""
+    ends = st.none() | st.integers(-length - 2, length + 2)
+    steps = st.none() | st.integers(-3, 3).filter(bool)
+    return st.integers(-length, length - 1) | st.builds(slice, ends, ends, steps)
+
+
+@st.composite
+def indices(draw, shape):
+    """What NumPy calls a basic index, without new axes."""
+    count = draw(st.integers(0, len(shape)))
+    if draw(st.booleans()):
+        return tuple(draw(parts(length)) for length in shape[:count])
+    front = draw(st.integers(0, count))
+    back = shape[len(shape) - (count - front) :]
+    return (*(draw(parts(n)) for n in shape[:front]), Ellipsis, *(draw(parts(n)) for n in back))
+
+
+class Watched:
+    """An array that keeps what was asked of it."""
+
+    def __init__(self, source):
+        self.source, self.shape, self.dtype, self.asked = source, source.shape, source.dtype, []
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return self.source[index]
+
+
+@given(st.data())
+@pytest.mark.parametrize("array", [RAW, np.stack([RAW, RAW + 100])], ids=["3 axes", "4 axes"])
+def test_an_index_gives_what_numpy_gives_and_reads_no_more_than_the_box_around_it(array, data):
+    index = data.draw(indices(array.shape))
+    watched = Watched(array)
+    got, wanted = Volume(watched, "x")[index], array[index]
+    np.testing.assert_array_equal(got, wanted)
+    assert (np.shape(got), got.dtype) == (wanted.shape, wanted.dtype)
+    places = np.arange(array.size).reshape(array.shape)[index]
+    assert bool(watched.asked) == bool(places.size)
+    for asked in watched.asked:
+        axes = np.unravel_index(places.ravel(), array.shape)
+        assert asked == tuple(slice(axis.min(), axis.max() + 1) for axis in axes)
+
+
+def test_an_index_may_be_alone_and_a_loop_goes_over_sections():
+    volume = from_array(RAW)
+    np.testing.assert_array_equal(volume[1], RAW[1])
+    np.testing.assert_array_equal(volume[np.int64(-1)], RAW[-1])
+    np.testing.assert_array_equal(volume[...], RAW)
+    np.testing.assert_array_equal(list(volume), RAW)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (3, "index: wanted -3 to 2 along this axis, got 3: stay inside"),
+        ((0, -5), "index: wanted -4 to 3 along this axis, got -5: stay inside"),
+        ((0, 0, 0, 0), r"index: wanted at most 3 integers and slices and one ellipsis, got \(0, 0, 0, 0\)"),
+        ((..., ...), r"index: wanted at most 3 integers .* one ellipsis"),
+        (True, "index: wanted integers, slices and an ellipsis, got True: read what holds it"),
+        (None, "index: wanted integers, slices and an ellipsis, got None"),
+        (1.0, "index: wanted integers, slices and an ellipsis, got 1.0"),
+        ([0, 2], r"index: wanted integers, slices and an ellipsis, got \[0, 2\]"),
+        (RAW > 5, "index: wanted integers, slices and an ellipsis, got array"),
+        (slice(0, 2, 0), r"index: wanted integers, slices and an ellipsis, got slice\(0, 2, 0\)"),
+    ],
+)
+def test_another_index_is_refused(index, message):
+    with pytest.raises(UserError, match=message):
+        from_array(RAW)[index]
 
 
 def test_a_read_is_a_new_array_in_native_byte_order():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ssns.commands.inputs import Part
 from ssns.commands.terminal import warn
 from ssns.experiment import Experiment
-from ssns.metrics import Scores, ScoringSettings, components, score
+from ssns.metrics import NothingSegmentedError, Scores, ScoringSettings, components, score
 from ssns.segmentation import sweep
 from ssns.space import Box
 
@@ -47,13 +47,36 @@ def truths(found: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any], NDArray[
 
 
 def swept_scores(
-    affinities: NDArray[Any], experiment: Experiment, truth: NDArray[Any], known: NDArray[np.bool_]
+    affinities: NDArray[Any],
+    experiment: Experiment,
+    truth: NDArray[Any],
+    known: NDArray[np.bool_],
+    *,
+    nothing: Scores | None = None,
 ) -> dict[float, Scores]:
-    """Scores at each threshold of the experiment (or at the method's own, where it lists none)."""
+    """Scores at each threshold of the experiment (or at the method's own, where it lists none).
+
+    Args:
+        affinities: Of the part.
+        experiment: Settings of segmentation and scoring.
+        truth: As from `known_truth`.
+        known: Where it is known.
+        nothing: What counts where nothing is segmented that the convention scores. None: that is an error.
+
+    Raises:
+        NothingSegmentedError: There is nothing to score, and ``nothing`` is None.
+    """
     method = experiment.segmentation.method
     thresholds = experiment.segmentation.thresholds or (getattr(method, method.swept),)
-    results = sweep(affinities, method, thresholds, offsets=experiment.offsets)
-    return {threshold: scored(segmentation, experiment, truth, known) for threshold, segmentation in results}
+    table = {}
+    for threshold, segmentation in sweep(affinities, method, thresholds, offsets=experiment.offsets):
+        try:
+            table[threshold] = scored(segmentation, experiment, truth, known)
+        except NothingSegmentedError:
+            if nothing is None:
+                raise
+            table[threshold] = nothing
+    return table
 
 
 def scored(segmentation: NDArray[Any], experiment: Experiment, truth: NDArray[Any], known: NDArray[np.bool_]) -> Scores:

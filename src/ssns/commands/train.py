@@ -17,6 +17,7 @@ from ssns.commands.segment import check_memory
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.errors import UserError
 from ssns.experiment import Experiment
+from ssns.metrics import WORST
 from ssns.volume.normalization import IntensityRange
 
 if TYPE_CHECKING:
@@ -185,7 +186,10 @@ class Validation:
         return cls(experiment, watched, ranges)
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002  the loop tells the step
-        """Scores at the best threshold of the sweep, averaged over the parts by their voxels."""
+        """Scores at the best threshold of the sweep, averaged over the parts by their voxels.
+
+        A network that segments nothing yet has the worst scores, infinite VOI, whatever the convention.
+        """
         from ssns.prediction import predict_box
 
         rows = []
@@ -198,7 +202,7 @@ class Validation:
                 normalize=self.ranges[part.source.name].apply,
                 offsets=self.experiment.offsets,
             )
-            rows.append((int(known.sum()), swept_scores(affinities, self.experiment, truth, known)))
+            rows.append((int(known.sum()), swept_scores(affinities, self.experiment, truth, known, nothing=WORST)))
         table = weighted_means(rows)
         best = min(table, key=lambda value: table[value]["voi_sum"])
         return {self.experiment.segmentation.method.swept: best, **table[best]}

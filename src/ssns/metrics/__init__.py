@@ -2,6 +2,16 @@
 
 from ssns.metrics.connectivity import components
 from ssns.metrics.contingency import Contingency
-from ssns.metrics.scoring import Convention, Scores, ScoringSettings, score, score_table
+from ssns.metrics.scoring import WORST, Convention, NothingSegmentedError, Scores, ScoringSettings, score, score_table
 
-__all__ = ["Contingency", "Convention", "Scores", "ScoringSettings", "components", "score", "score_table"]
+__all__ = [
+    "WORST",
+    "Contingency",
+    "Convention",
+    "NothingSegmentedError",
+    "Scores",
+    "ScoringSettings",
+    "components",
+    "score",
+    "score_table",
+]

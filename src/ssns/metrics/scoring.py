@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,6 +75,14 @@ class Scores:
         return {name: getattr(self, name) for name in names}
 
 
+WORST = Scores(voi_split=math.inf, voi_merge=math.inf, arand=1.0, arand_precision=0.0, arand_recall=0.0)
+"""What a segmentation without a segment counts as where one has to be better than another."""
+
+
+class NothingSegmentedError(UserError):
+    """A convention does not score segment 0, and there is no other where the labels are."""
+
+
 def score(
     segmentation: ArrayLike,
     labels: ArrayLike,
@@ -92,6 +101,7 @@ def score(
 
     Raises:
         UserError: Shapes differ, ids are not integers or are negative, or there is no voxel to score.
+        NothingSegmentedError: There is none because the segmentation is 0 there, which the convention leaves out.
 
     Example:
         >>> import numpy as np
@@ -113,12 +123,17 @@ def score_table(table: Contingency, settings: ScoringSettings | None = None) -> 
 
     Raises:
         UserError: There is no voxel to score.
+        NothingSegmentedError: As in ``score``.
     """
     settings = settings or ScoringSettings()
-    labelled = _only(table, settings, table.labels != settings.background, "all of them are background or masked out")
+    labelled = _only(table, table.labels != settings.background)
+    if labelled.voxels == 0:
+        raise UserError(_none_of(table, settings, "all of them are background or masked out"))
     segmented = labelled
     if settings.convention in ("excluded", "reference"):
-        segmented = _only(labelled, settings, labelled.segments != 0, "the segmentation is 0 wherever there are labels")
+        segmented = _only(labelled, labelled.segments != 0)
+        if segmented.voxels == 0:
+            raise NothingSegmentedError(_none_of(labelled, settings, "the segmentation is 0 wherever there are labels"))
     overlaps = Overlaps.of(segmented, singleton=0 if settings.convention == "singletons" else None)
     split, merge = variation_of_information(overlaps)
     pairs: RandPairs
@@ -129,12 +144,13 @@ def score_table(table: Contingency, settings: ScoringSettings | None = None) -> 
     return Scores(split, merge, pairs.error, pairs.precision, pairs.recall)
 
 
-def _only(table: Contingency, settings: ScoringSettings, keep: Any, reason: str) -> Contingency:
-    """The pairs to be scored, of which there must be one."""
-    kept = table.where(np.broadcast_to(keep, table.labels.shape))
-    if kept.voxels == 0:
-        raise UserError(
-            f"labels: wanted voxels to score, got none of {table.voxels} (background {settings.background}, convention "
-            f"{settings.convention}): {reason}; check the box, the mask and the background id"
-        )
-    return kept
+def _only(table: Contingency, keep: Any) -> Contingency:
+    """The pairs to be scored; ``keep`` may be one bool for all."""
+    return table.where(np.broadcast_to(keep, table.labels.shape))
+
+
+def _none_of(table: Contingency, settings: ScoringSettings, reason: str) -> str:
+    return (
+        f"labels: wanted voxels to score, got none of {table.voxels} (background {settings.background}, convention "
+        f"{settings.convention}): {reason}; check the box, the mask and the background id"
+    )

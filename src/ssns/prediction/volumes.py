@@ -27,6 +27,7 @@ from ssns.prediction.plan import Job, Plan
 from ssns.prediction.settings import PredictionSettings
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_raw, from_array, open_volume
+from ssns.volume.normalization import IntensityRange, intensity_range
 
 if TYPE_CHECKING:
     import torch
@@ -72,35 +73,40 @@ def predict(
     settings: PredictionSettings | None = None,
     *,
     box: Box | None = None,
+    intensity: IntensityRange | tuple[float, float] | None = None,
     progress: Progress | None = None,
 ) -> NDArray[Any]:
     """Affinities of raw, by a trained network.
 
     Args:
-        raw: A volume, its path, or an array (z, y, x), as it is stored: its intensities are scaled as the checkpoint
-            says, by percentiles of this volume.
+        raw: A volume, its path, or an array (z, y, x), as it is stored; its intensities are scaled to [0, 1].
         checkpoint: Or its path.
         settings: Tiles, precision, type of the result; the defaults store uint8.
         box: Predict only this part, with true raw around it.
+        intensity: The intensities that become 0 and 1, as ``(40, 210)``. None: measured on all of ``raw``, as the
+            checkpoint says (percentiles, unless trained otherwise). Give them where ``raw`` is a crop or one of
+            several stacks that belong together: each would be scaled by its own percentiles. Those of the training are
+            ``ranges`` of the checkpoint.
         progress: Told the tiles done and the tiles in all.
 
     Returns:
         Affinities (c, z, y, x) of ``box``; uint8 is ``round(255 * affinity)``. What ``ssns.segment`` takes.
 
     Raises:
-        UserError: No such checkpoint, no such box, or raw without contrast.
+        UserError: No such checkpoint, no such box, no such intensities, or raw without contrast or with NaN.
     """
     if isinstance(raw, str | os.PathLike):
         raw = open_volume(raw)
     volume = raw if isinstance(raw, Volume) else from_array(raw)
     check_raw(volume)
+    span = None if intensity is None else intensity_range(intensity)
     trained = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
     return predict_box(
         trained.build(),
         volume,
         box or volume.box,
         settings,
-        normalize=trained.normalization.measure(volume).apply,
+        normalize=(span or trained.normalization.measure(volume)).apply,
         offsets=trained.offsets,
         progress=progress,
     )

@@ -8,8 +8,9 @@ from ssns.segmentation.fragments import (
     MinimaSeeds,
     SeededWatershed,
 )
+from ssns.segmentation.inputs import check_nearest
 from ssns.segmentation.multicut import GreedyAdditive, KernighanLin, Multicut
-from ssns.segmentation.steps import DEFAULT_METHOD, PRESETS, Method, resolve_method, segment, sweep
+from ssns.segmentation.steps import DEFAULT_METHOD, PRESETS, Method, checked_value, resolve_method, segment, sweep
 
 __all__ = [
     "DEFAULT_METHOD",
@@ -26,6 +27,8 @@ __all__ = [
     "QuantileScore",
     "SeededWatershed",
     "Waterz",
+    "check_nearest",
+    "checked_value",
     "resolve_method",
     "segment",
     "sweep",

@@ -55,12 +55,7 @@ class AffinityVolume:
             raise UserError(
                 f"affinities: wanted uint8 (0..255) or floats in [0, 1], got {array.dtype}: rescale and convert them"
             )
-        for offset in NEAREST:
-            if offset not in channels and _opposite(offset) not in channels:
-                raise UserError(
-                    f"offsets: wanted the nearest neighbours along z, y and x, got {channels} without {offset}: "
-                    "predict with these offsets too"
-                )
+        check_nearest(channels)
         return cls(_checked_range(array), channels, _checked_mask(mask, array.shape[1:]))
 
     @property
@@ -89,6 +84,20 @@ class AffinityVolume:
         if self.values.dtype == np.uint8:
             result /= 255
         return result
+
+
+def check_nearest(offsets: Sequence[Triple]) -> None:
+    """Refuse offsets that no method can segment with.
+
+    Raises:
+        UserError: A nearest neighbour along z, y or x, in either direction, is not among them.
+    """
+    for offset in NEAREST:
+        if offset not in offsets and _opposite(offset) not in offsets:
+            raise UserError(
+                f"offsets: wanted the nearest neighbours along z, y and x, got {tuple(offsets)} without {offset}: "
+                "predict with these offsets too"
+            )
 
 
 def _opposite(offset: Triple) -> Triple:

@@ -32,9 +32,15 @@ DEFAULT_METHOD = Waterz(fragments=DistanceTransformWatershed(), score=MeanScore(
 of AC4, and with multicut the lowest on the validation sections (see docs/results.md)."""
 
 PRESETS: Mapping[str, Waterz | Multicut] = MappingProxyType(
-    {"default": DEFAULT_METHOD, "paper-waterz": Waterz(), "paper-multicut": Multicut()}
+    {
+        "default": DEFAULT_METHOD,
+        "waterz": Waterz(),
+        "multicut": Multicut(),
+        "paper-waterz": Waterz(),
+        "paper-multicut": Multicut(),
+    }
 )
-"""Methods by name."""
+"""Methods by name; one by its ``type`` has its default settings, which are the paper's."""
 
 
 def segment(
@@ -49,7 +55,8 @@ def segment(
 
     Args:
         affinities: Shape (c, z, y, x): uint8, 255 standing for 1, or floats in [0, 1].
-        method: A component, or the name of a preset (``PRESETS``). None: the preset ``default``.
+        method: A component, or the name of a preset (``PRESETS``): ``default``, or ``waterz`` or ``multicut`` with
+            the settings of the paper, which ``paper-waterz`` and ``paper-multicut`` mean too. None: ``default``.
         offsets: Displacement of each channel; nearest neighbours along z, y and x, in either direction, must be
             among them, and no others are used.
         mask: Where to segment, bool (z, y, x). None: everywhere.
@@ -102,7 +109,7 @@ def sweep(
         UserError: As in ``segment``, or there is no value, or one that the method does not allow.
     """
     method = resolve_method(method)
-    ascending = sorted({_checked_value(method, value) for value in values})
+    ascending = sorted({checked_value(method, value) for value in values})
     if not ascending:
         raise UserError(f"values: wanted at least one {method.swept}, got none")
     volume = AffinityVolume.checked(affinities, offsets, mask)
@@ -137,11 +144,16 @@ def resolve_method(method: Method | str | None) -> Waterz | Multicut:
     return PRESETS[method]
 
 
-def _checked_value(method: Waterz | Multicut, value: float) -> float:
+def checked_value(method: Waterz | Multicut, value: float, argument: str = "values") -> float:
+    """A value of the swept setting of a method.
+
+    Raises:
+        UserError: The method does not allow it; the message blames ``argument``.
+    """
     try:
         type(method).model_validate({**method.model_dump(), method.swept: value})
     except ValidationError as error:
         raise UserError(
-            f"values: wanted a {method.swept} for {method.type}, got {value!r}: {error.errors()[0]['msg']}"
+            f"{argument}: wanted a {method.swept} for {method.type}, got {value!r}: {error.errors()[0]['msg']}"
         ) from None
     return float(value)

@@ -73,7 +73,8 @@ class Objective(Protocol):
 
 
 Validate = Callable[[nn.Module, int], Mapping[str, float]]
-"""``validate(network, step) -> scores``, which holds the score that the best checkpoint is chosen by."""
+"""``validate(network, step) -> scores``, which holds the score that the best checkpoint is chosen by; infinite for what
+cannot be scored."""
 
 
 OnStep = Callable[[int, int, str], None]
@@ -281,7 +282,7 @@ class _Run:
             ),
         )
         partial = self.folder / "history.json.partial"
-        partial.write_text(json.dumps(self.progress.history, indent=1))
+        partial.write_text(json.dumps(self.progress.history, indent=1, allow_nan=False))
         partial.replace(self.folder / "history.json")
         self.writer.flush()
 
@@ -387,14 +388,17 @@ class _Run:
         self.progress.validation_seconds += time.monotonic() - begin
         self.progress.validations += 1
         self._log({f"validation/{name}": value for name, value in scores.items()})
-        if scores[self.score] < self.progress.best:
+        # Until one has a finite score the latest is the best: there is one at the end in any case.
+        if scores[self.score] < self.progress.best or math.isinf(self.progress.best):
             self.progress.best = scores[self.score]
             self.save("best.pt")
 
     def _log(self, values: Mapping[str, float]) -> None:
+        """Add to the curves and the history; JSON knows no infinity, so the history leaves such scores out."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, self.progress.step)
-        self.progress.history.append({"step": self.progress.step, "seconds": round(self.progress.seconds, 3), **values})
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.progress.history.append({"step": self.progress.step, "seconds": round(self.progress.seconds, 3), **finite})
 
 
 def shown_score(name: str) -> str:

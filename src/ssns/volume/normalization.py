@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -11,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ssns.errors import UserError
 from ssns.settings import Component
-from ssns.space import Box, triple
+from ssns.space import AXES, Box, triple
 
 if TYPE_CHECKING:
     from ssns.volume import Volume
@@ -41,6 +43,38 @@ class IntensityRange:
         return np.clip(scaled, 0, 1, out=scaled)
 
 
+def intensity_range(ends: IntensityRange | Sequence[float]) -> IntensityRange:
+    """The range that a user gave as two numbers.
+
+    Raises:
+        UserError: There are not two, or the first is not below the second.
+    """
+    pair = (ends.low, ends.high) if isinstance(ends, IntensityRange) else tuple(ends)
+    if len(pair) != 2 or not all(isinstance(end, Real) for end in pair) or not -np.inf < pair[0] < pair[1] < np.inf:
+        raise UserError(
+            f"intensity: wanted what becomes 0 and what becomes 1, a larger number, got {pair}: as (40, 210)"
+        )
+    return IntensityRange(float(pair[0]), float(pair[1]))
+
+
+def read_numbers(raw: Volume, box: Box) -> NDArray[Any]:
+    """Raw of ``box``, without NaN.
+
+    Raises:
+        UserError: There is NaN; tells where.
+    """
+    data = raw.read(box)
+    missing = np.isnan(data) if data.dtype.kind == "f" else np.zeros(0, bool)
+    if missing.any():
+        first = np.unravel_index(int(missing.argmax()), data.shape)
+        where = ", ".join(f"{axis} {a + int(i)}" for axis, a, i in zip(AXES, box.start, first, strict=True))
+        raise UserError(
+            f"raw: wanted numbers, but {raw.path} holds NaN at {where} ({missing.sum()} of the {missing.size} voxels"
+            f" of {box}): write an intensity there, such as the darkest, or crop raw"
+        )
+    return data
+
+
 class PercentileNormalization(Component):
     """0 and 1 are percentiles of the volume's own intensities."""
 
@@ -58,13 +92,13 @@ class PercentileNormalization(Component):
         """Find the range from a fixed set of boxes spread over the volume.
 
         Raises:
-            UserError: The boxes hold one single intensity, or NaN.
+            UserError: The boxes hold one single intensity, or NaN, which is told with its place.
         """
         shape = triple(min(a, b) for a, b in zip(SAMPLE_SHAPE, raw.shape, strict=True))
         room = np.array(raw.shape) - np.array(shape)
         draws = np.random.default_rng(0)
         starts = {triple(draws.integers(0, room, endpoint=True)) for _ in range(SAMPLES)}
-        values = np.concatenate([raw.read(Box.of_shape(shape, start)).ravel() for start in sorted(starts)])
+        values = np.concatenate([read_numbers(raw, Box.of_shape(shape, start)).ravel() for start in sorted(starts)])
         low, high = (float(value) for value in np.percentile(values, (self.low, self.high)))
         if not high > low:
             raise UserError(

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from ssns.errors import UserError
 from ssns.space import Box, Triple, VoxelSize, triple
 from ssns.volume.geometry import checked_origin, checked_voxel_size
+from ssns.volume.indexing import basic_index
 
 IN_MEMORY = "array in memory"
 _READ_ERRORS = (OSError, ValueError, RuntimeError, SyntaxError, EOFError)  # of tifffile, Pillow, h5py and tensorstore
@@ -91,6 +92,22 @@ class Volume:
             raise ValueError(f"{self.path} is on disk: its voxels cannot be had without a copy")
         return self.read().astype(self.dtype if dtype is None else dtype, copy=False)
 
+    def __getitem__(self, index: Any, /) -> Any:
+        """The voxels of a NumPy index of integers, slices and an ellipsis, such as ``raw[10]`` or ``raw[:5, 100:200]``.
+
+        The box around them is read, and no more; steps are taken in memory.
+
+        Raises:
+            UserError: The index is of another kind, it reaches outside, or the file cannot be read.
+        """
+        wanted, taken = basic_index(index, self.array.shape)
+        if any(part.start == part.stop for part in wanted):
+            nothing = np.empty([part.stop - part.start for part in wanted], self.dtype)
+            return nothing[taken]
+        return self._read(
+            wanted, Box(triple(part.start for part in wanted[-3:]), triple(part.stop for part in wanted[-3:]))
+        )[taken]
+
     def read(self, box: Box | None = None) -> NDArray[Any]:
         """The voxels of a box, as a new array.
 
@@ -106,7 +123,10 @@ class Volume:
         box = self.box if box is None else box
         if not self.box.contains(box):
             raise UserError(f"the box {box} reaches outside {self.path}, which holds {self.box}")
-        index = box.slices if self.channels is None else (slice(0, self.channels), *box.slices)
+        return self._read(box.slices if self.channels is None else (slice(0, self.channels), *box.slices), box)
+
+    def _read(self, index: tuple[slice, ...], box: Box) -> NDArray[Any]:
+        """The voxels of ``index``, whose last three parts are ``box``."""
         try:
             data = self.array[index]
         except UserError:
