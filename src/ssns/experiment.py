@@ -21,10 +21,12 @@ from ssns.metrics import Convention
 from ssns.networks import Network, ResidualUNetSettings
 from ssns.perturb import Engine, default_augmentation
 from ssns.prediction import PredictionSettings
+from ssns.presets import Preset, merged, preset_table
+from ssns.sampling import Beyond
 from ssns.segmentation import DEFAULT_METHOD, Method, check_nearest, checked_value
 from ssns.settings import Component
 from ssns.space import Box, Triple, triple
-from ssns.training import TrainingSettings
+from ssns.training import Objective, PretrainingSettings, SupervisedObjective, TrainingSettings, TransferSettings
 from ssns.volume.normalization import Normalization, PercentileNormalization
 
 Role = Literal["labelled", "unlabelled", "validation", "test", "target"]
@@ -156,6 +158,9 @@ class Experiment(Component):
     """One experiment: what is learned from, how, and what is made of it."""
 
     name: str = Field("experiment", pattern=r"^\w[\w.-]*$", description="Names the run folder.")
+    preset: Preset | None = Field(
+        None, description="Settings to start from, those of the paper; the file's come on top."
+    )
     seed: int = Field(0, ge=0, description="Of every draw.")
     runs: str = Field("runs", description="Folder of the run folders; beside this file if relative.")
     volumes: dict[VolumeName, VolumeSettings] = Field(min_length=1, description="The volumes, by name.")
@@ -167,8 +172,19 @@ class Experiment(Component):
     border: BorderStyle = Field(
         "symmetric", description="How labels are cleared at boundaries: none, symmetric, reference."
     )
+    outside: Literal["masked", "replicate"] = Field(
+        "masked", description="Edges that leave a patch: masked, or 1 where there is a label, as in the paper's code."
+    )
+    beyond: Beyond = Field(
+        "raw", description="What patches see beyond labelled sections: raw, or these reflected, as in the paper's code."
+    )
     augmentation: Engine = Field(default_factory=default_augmentation, description="Perturbations of labelled patches.")
     loss: Loss = Field(BinaryCrossEntropy(), description="The loss of labelled patches.")
+    pretraining: PretrainingSettings | None = Field(
+        None, description="What is learned from raw alone first, if anything."
+    )
+    transfer: TransferSettings = Field(TransferSettings(), description="What training takes over from pre-training.")
+    objective: Objective = Field(SupervisedObjective(), description="What training minimises.")
     training: TrainingSettings = Field(TrainingSettings(), description="The training loop.")
     prediction: PredictionSettings = Field(PredictionSettings(), description="From raw to affinities.")
     segmentation: SegmentationSettings = Field(SegmentationSettings(), description="From affinities to segments.")
@@ -207,6 +223,7 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
         raise UserError(f"experiment: {path} is not TOML: {error}") from None
     for name, value in (changes or {}).items():
         _set(table, name.split("."), value)
+    table = _with_preset(table, path)
     _resolve_paths(table, path.parent)
     _complete_types(table, Experiment)
     try:
@@ -215,6 +232,18 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
         listed = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
         count = f"{error.error_count()} mistakes" if error.error_count() > 1 else "a mistake"
         raise UserError(f"experiment: {path} has {count}:\n{listed}") from None
+
+
+def _with_preset(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The file's settings on top of those of the preset that it names."""
+    name = table.get("preset", "none")
+    if name == "none":
+        return table
+    if name not in get_args(Preset):
+        near = difflib.get_close_matches(str(name), get_args(Preset), 1)
+        hint = f"did you mean {near[0]!r}?" if near else _listed(get_args(Preset))
+        raise UserError(f"experiment: {path} has a mistake:\n  preset: there is no {name!r}; {hint}")
+    return merged(preset_table(name), table)
 
 
 def _set(table: dict[str, Any], names: list[str], value: Any) -> None:
@@ -230,9 +259,14 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
     table["runs"] = _resolved(str(table.get("runs", "runs")), folder)
     volumes = table.get("volumes")
     for volume in volumes.values() if isinstance(volumes, dict) else ():
-        for key in ("raw", "labels"):
-            if isinstance(volume, dict) and isinstance(volume.get(key), str) and volume[key] != "none":
-                volume[key] = _resolved(volume[key], folder)
+        _resolve(volume, ("raw", "labels"), folder)
+    _resolve(table.get("transfer"), ("checkpoint",), folder)
+
+
+def _resolve(table: Any, keys: Sequence[str], folder: Path) -> None:
+    for key in keys:
+        if isinstance(table, dict) and isinstance(table.get(key), str) and table[key] != "none":
+            table[key] = _resolved(table[key], folder)
 
 
 def _resolved(path: str, folder: Path) -> str:
