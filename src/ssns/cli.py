@@ -81,8 +81,17 @@ def init(
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
+def pretrain(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
+    """Learn from raw alone, by restoring it; `train` then starts from there."""
+    from ssns.commands.pretrain import pretrain_experiment
+
+    with _opened(experiment, context) as opened:
+        pretrain_experiment(opened, verify=verify)
+
+
+@app.command(context_settings=SETTINGS, epilog=EPILOG)
 def train(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
-    """Train on the labelled sections; goes on where an interrupted training stopped."""
+    """Train on the labelled sections, and on unlabelled ones too; goes on where an interrupted training stopped."""
     from ssns.commands.train import train_experiment
 
     with _opened(experiment, context) as opened:
@@ -122,7 +131,7 @@ def evaluate(context: typer.Context, experiment: ExperimentFile, verify: Verify 
 def run(
     context: typer.Context, experiment: ExperimentFile, checkpoint: Checkpoint = None, verify: Verify = False
 ) -> None:
-    """Train, predict, segment and evaluate, skipping what is done and still valid."""
+    """Pre-train, train, predict, segment and evaluate, skipping what is done and still valid."""
     from ssns.commands.run import run_experiment
 
     with _opened(experiment, context) as opened:

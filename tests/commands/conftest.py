@@ -6,6 +6,11 @@ import pytest
 from toy_experiment import make_toy, toy
 
 
+@pytest.fixture(autouse=True)
+def _nothing_told_yet(monkeypatch):
+    monkeypatch.setattr("ssns.commands.terminal._told", set())
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """The folder of an experiment that has been run, its inputs' data compared."""

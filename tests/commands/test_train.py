@@ -14,13 +14,15 @@ from ssns.checkpoint import load_checkpoint
 from ssns.cli import main
 from ssns.commands.inputs import open_sources
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.train import Validation, train_experiment
+from ssns.commands.train import train_experiment
+from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.volume.normalization import IntensityRange
 
 KILLED = """
 import os, signal, sys
-from ssns.commands.train import Validation, train_experiment
+from ssns.commands.train import train_experiment
+from ssns.commands.validation import Validation
 from ssns.experiment import load_experiment
 
 scored = Validation.__call__
@@ -73,7 +75,7 @@ def test_a_changed_setting_sets_the_old_training_aside(finished, capsys):
     before = folder.best.read_bytes()
     train_experiment(toy(finished, training__optimizer={"lr": 0.5}))
     told = capsys.readouterr().out
-    assert "train: settings.training.optimizer.lr changed since the last training, which is kept in" in told
+    assert "train: settings.training.optimizer.lr changed since the last time, which is kept in" in told
     assert (folder.path / "train-1" / "best.pt").read_bytes() == before
     assert folder.best.read_bytes() != before
     train_experiment(toy(finished, training__optimizer={"lr": 0.25}))
@@ -140,9 +142,8 @@ def test_where_nothing_is_segmented_training_goes_on(tmp_path, convention, monke
     assert [row["validation/arand"] for row in history if "validation/arand" in row] == [1, 1]
 
 
-def test_processes_for_further_devices_only_train(finished, monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("ssns.commands.train._fit", lambda *args: None)
+def test_only_the_first_process_keeps_the_books(finished, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit):
         train_experiment(toy(finished, training__optimizer={"lr": 0.5}))
     assert not (RunFolder.of(toy(finished)).path / "train-1").exists()

@@ -12,7 +12,7 @@ import numpy as np
 from ssns.commands.terminal import warn
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role, VolumeSettings, check_roles, region_boxes
-from ssns.sampling import LabelledVolume
+from ssns.sampling import LabelledVolume, RawVolume
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_labels, check_raw, fingerprint, open_volume
 from ssns.volume.normalization import IntensityRange
@@ -48,7 +48,7 @@ class Source:
 
     def fingerprint(self, *, verify: bool) -> dict[str, Any]:
         """What tells whether raw or labels have changed; ``verify`` reads their data."""
-        found = {"raw": fingerprint(self.raw, verify=verify)}
+        found = self.raw_fingerprint(verify=verify)
         return found if self.labels is None else found | {"labels": self.labels_fingerprint(verify=verify)}
 
     def labels_fingerprint(self, *, verify: bool) -> dict[str, Any] | None:
@@ -57,6 +57,14 @@ class Source:
             return None
         meaning = self.settings.model_dump(mode="json", include={"background", "ignored", "rgb_ids"})
         return fingerprint(self.labels, verify=verify) | meaning | {"start": list(self.labels_start)}
+
+    def raw_fingerprint(self, *, verify: bool) -> dict[str, Any]:
+        """What tells whether raw has changed."""
+        return {"raw": fingerprint(self.raw, verify=verify)}
+
+    def unlabelled(self, role: Role, intensity: IntensityRange) -> RawVolume:
+        """Raw of the boxes of a role."""
+        return RawVolume(self.raw, self.boxes(role), intensity)
 
     def labelled(self, role: Role, intensity: IntensityRange) -> LabelledVolume:
         """Raw and labels of the boxes of a role."""

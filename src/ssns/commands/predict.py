@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ssns.blockwise import Markers
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment
+from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment
 from ssns.commands.terminal import progress_bar, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
@@ -29,10 +29,9 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     path = checkpoint or folder.best
     if not path.is_file():
         raise UserError(f"checkpoint: no file at {path}: run `ssns train` first, or name one with --checkpoint FILE")
-    state = path.stat()
-    raw = {name: source.fingerprint(verify=verify)["raw"] for name, source in sources.items()}
+    raw = {name: source.raw_fingerprint(verify=verify)["raw"] for name, source in sources.items()}
     common = {
-        "checkpoint": {"bytes": state.st_size, "modified_ns": state.st_mtime_ns},
+        "checkpoint": file_state(path),
         "settings": experiment.prediction.model_dump(mode="json", exclude=HARDWARE),
     }
     pending = []

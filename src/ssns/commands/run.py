@@ -7,15 +7,18 @@ from pathlib import Path
 from ssns.commands.evaluate import evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
 from ssns.commands.predict import predict_experiment
+from ssns.commands.pretrain import pretrain_experiment
 from ssns.commands.segment import check_memory, segment_experiment
 from ssns.commands.train import train_experiment
 from ssns.experiment import Experiment
 
 
 def run_experiment(experiment: Experiment, *, checkpoint: Path | None = None, verify: bool = False) -> None:
-    """Train (unless a checkpoint is given), predict, segment, evaluate."""
+    """Pre-train (where the experiment says so) and train, unless a checkpoint is given; predict, segment, evaluate."""
     check_memory(parts(experiment, open_sources(experiment)))  # rather now than after hours of training
     if checkpoint is None:
+        if experiment.pretraining is not None and experiment.transfer.checkpoint is None:
+            pretrain_experiment(experiment, verify=verify)
         train_experiment(experiment, verify=verify)
     predict_experiment(experiment, checkpoint=checkpoint, verify=verify)
     segment_experiment(experiment, verify=verify)

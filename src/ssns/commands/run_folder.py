@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import tomlkit
 
+from ssns.commands.processes import is_first_process
 from ssns.commands.terminal import say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
@@ -37,6 +38,16 @@ class RunFolder:
     def training(self) -> Path:
         """Folder of the checkpoints and curves."""
         return self.path / "train"
+
+    @property
+    def pretraining(self) -> Path:
+        """Folder of the checkpoints and curves of the pre-training."""
+        return self.path / "pretrain"
+
+    @property
+    def best_pretrained(self) -> Path:
+        """The checkpoint that training takes weights over from."""
+        return self.pretraining / "best.pt"
 
     @property
     def best(self) -> Path:
@@ -96,9 +107,10 @@ class RunFolder:
             yield
 
 
-def is_first_process() -> bool:
-    """Whether this process was started by the user; others are started to train on further devices."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+def file_state(path: Path) -> dict[str, int]:
+    """What tells whether a checkpoint is another one."""
+    state = path.stat()
+    return {"bytes": state.st_size, "modified_ns": state.st_mtime_ns}
 
 
 def _lock(file: IO[str]) -> bool:

@@ -16,9 +16,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(highlight=False, soft_wrap=True)
+from ssns.commands.processes import is_first_process
+
+console = Console(highlight=False, soft_wrap=True, quiet=not is_first_process())
 
 SECONDS_BETWEEN_LINES = 60
+
+_told: set[str] = set()
 
 
 def say(text: str) -> None:
@@ -27,7 +31,10 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """One line about what may be wrong."""
+    """One line about what may be wrong; once, though each stage of a run may find it again."""
+    if text in _told:
+        return
+    _told.add(text)
     console.print(f"warning: {text}", style="yellow", markup=False)
 
 

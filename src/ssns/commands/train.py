@@ -1,146 +1,264 @@
-"""`ssns train`: labelled patches in, the best checkpoint by VOI of a real segmentation out."""
+"""`ssns train`: labelled patches in, and unlabelled ones; the best checkpoint by VOI of a real segmentation out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ssns.commands.allocator import keep_freed_memory
-from ssns.commands.inputs import Part, Source, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, is_first_process, keep_experiment, shown
-from ssns.commands.scoring import swept_scores, truths, weighted_means
+from ssns.commands.inputs import Source, open_sources, parts
+from ssns.commands.learning import check_patch, learned_once, learned_settings
+from ssns.commands.processes import is_first_process
+from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment
 from ssns.commands.segment import check_memory
 from ssns.commands.terminal import progress_bar, say, warn
+from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment
-from ssns.metrics import WORST
+from ssns.sampling import LabelledPatches, RawPatches
+from ssns.space import Triple
+from ssns.training import ConsistencyObjective
 from ssns.volume.normalization import IntensityRange
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
     from torch import nn
 
-    from ssns.networks import AffinityNetwork
+    from ssns.training.loop import Objective
+    from ssns.training.supervised import Process, Supervised
 
-LOOP_ONLY = {
-    "log_every", "save_every", "preview_every", "validate_every", "validation_share", "device", "threads",
-}  # fmt: skip
-"""Settings of training that a training under way may go on without, or with others."""
+ROLES = ("labelled", "validation", "unlabelled")
+"""What training reads."""
 
 
 def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
-    """Train, or go on, or say that it is done; returns the path of the best checkpoint.
-
-    The stamp is written before the first step: it says whether checkpoints of a killed training may be gone on from.
-    """
+    """Train, or go on, or say that it is done; returns the path of the best checkpoint."""
     folder = RunFolder.of(experiment)
-    learned, watched = _sources(experiment)
-    check_memory([part for part in parts(experiment, watched) if part.role == "validation"])
+    inputs = _Inputs.of(experiment)
+    check_memory([part for part in parts(experiment, inputs.watched) if part.role == "validation"])
+    start = _start(experiment, folder)
+
+    def learn() -> None:
+        if is_first_process():
+            keep_experiment(experiment, folder, "train")
+        _fit(experiment, folder, inputs, start)
+
+    stamp = _stamp(experiment, folder, inputs, start, verify=verify)
+    best = learned_once("train", stamp, experiment.training, learn, verify=verify)
     if not is_first_process():
-        _fit(experiment, folder, learned, watched)
-        raise SystemExit(0)  # the first one keeps the books, and goes on alone
-    stamp = _stamp(experiment, folder, learned | watched, verify=verify)
-    done = folder.training / "done"
-    changes = stamp.differences()
-    if changes == [] and verify:
-        stamp.write()  # what was compared: the hashes, and the present times of files
-    if changes == [] and done.exists():
-        if folder.best.is_file():
-            say(f"train: skipped, {folder.best} is up to date")
-            return folder.best
-        changes = [folder.best.name]
-    if changes != []:
-        if folder.training.exists():
-            _set_aside(folder.training, changes)
-        stamp.write()
-    keep_experiment(experiment, folder, "train")
-    _fit(experiment, folder, learned, watched)
-    done.touch()
-    return folder.best
+        raise SystemExit(0)  # the first one goes on alone
+    return best
 
 
-def _sources(experiment: Experiment) -> tuple[dict[str, Source], dict[str, Source]]:
-    """The volumes that are learned from, and those that are validated on."""
-    sources = open_sources(experiment)
-    learned = {name: source for name, source in sources.items() if source.settings.labelled}
-    if not learned:
-        raise UserError(
-            "volumes: wanted a volume with labelled regions to train on, got none: set volumes.NAME.labels and"
-            " labelled; or predict with weights that you have: --checkpoint FILE"
+@dataclass(frozen=True)
+class _Inputs:
+    """The volumes that training reads, by role.
+
+    Attributes:
+        learned: With labelled regions.
+        watched: With validation regions.
+        unlabelled: With raw to learn from; none in supervised training.
+    """
+
+    learned: dict[str, Source]
+    watched: dict[str, Source]
+    unlabelled: dict[str, Source]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> _Inputs:
+        """Open them.
+
+        Raises:
+            UserError: A role that the objective needs has no region.
+        """
+        sources = open_sources(experiment)
+        learned, watched, unlabelled = (
+            {name: source for name, source in sources.items() if getattr(source.settings, role)} for role in ROLES
         )
-    return learned, {name: source for name, source in sources.items() if source.settings.validation}
+        if not learned:
+            raise UserError(
+                "volumes: wanted a volume with labelled regions to train on, got none: set volumes.NAME.labels and"
+                " labelled; or predict with weights that you have: --checkpoint FILE"
+            )
+        if not isinstance(experiment.objective, ConsistencyObjective):
+            return cls(learned, watched, {})
+        if not unlabelled:
+            raise UserError(
+                "volumes: wanted regions to learn from without labels, as objective.type is consistency, got none: set"
+                ' volumes.NAME.unlabelled, for example to "0:100"; or objective.type to supervised'
+            )
+        return cls(learned, watched, unlabelled)
+
+    @property
+    def all(self) -> dict[str, Source]:
+        """Every volume, by name."""
+        return self.learned | self.watched | self.unlabelled
 
 
-def _stamp(experiment: Experiment, folder: RunFolder, used: dict[str, Source], *, verify: bool) -> Stamp:
+def _start(experiment: Experiment, folder: RunFolder) -> Path | None:
+    """The checkpoint that weights are taken over from, if any.
+
+    Raises:
+        UserError: It is not there.
+    """
+    named = experiment.transfer.checkpoint
+    if named is None and experiment.pretraining is None:
+        return None
+    path = folder.best_pretrained if named is None else Path(named)
+    if not path.is_file():
+        remedy = "run `ssns pretrain` first" if named is None else "name one that is there, or none"
+        raise UserError(f"transfer.checkpoint: no file at {path}: {remedy}")
+    return path
+
+
+def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path | None, *, verify: bool) -> Stamp:
     """What the weights depend on."""
     settings = experiment.model_dump(
-        mode="json", exclude={"name", "runs", "prediction", "segmentation", "scoring", "volumes"}
+        mode="json",
+        exclude={"name", "runs", "preset", "pretraining", "prediction", "segmentation", "scoring", "volumes"},
     )
-    settings["training"] = {key: value for key, value in settings["training"].items() if key not in LOOP_ONLY}
+    settings["training"] = learned_settings(settings["training"])
     volumes = {
-        name: source.settings.model_dump(mode="json", include={"labelled", "validation"})
-        | source.fingerprint(verify=verify)
-        for name, source in used.items()
+        name: source.settings.model_dump(mode="json", include=set(ROLES)) | source.fingerprint(verify=verify)
+        for name, source in inputs.all.items()
     }
-    return Stamp(folder.training / "stamp.json", {"settings": settings, "volumes": volumes})
+    content = {"settings": settings, "volumes": volumes, "start": None if start is None else file_state(start)}
+    return Stamp(folder.training / "stamp.json", content)
 
 
-def _set_aside(training: Path, changes: list[str] | None) -> None:
-    """Keep a training of other settings, or of unknown ones, under another name."""
-    number = 1
-    while (aside := training.with_name(f"{training.name}-{number}")).exists():
-        number += 1
-    training.rename(aside)
-    what = "there is no record of its settings" if changes is None else f"{shown(changes)} changed"
-    say(f"train: {what} since the last training, which is kept in {aside}")
-
-
-def _fit(experiment: Experiment, folder: RunFolder, learned: dict[str, Source], watched: dict[str, Source]) -> None:
+def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path | None) -> None:
     """Put the objective and its validation together, and train."""
     import torch
 
     from ssns.checkpoint import Checkpoint
-    from ssns.report import training_picture
-    from ssns.sampling import LabelledPatches
     from ssns.training.loop import make_fabric, sum_over_processes, train
-    from ssns.training.supervised import Process, Supervised, Targets
+    from ssns.training.supervised import Process
 
     keep_freed_memory()
-    settings = experiment.training
-    ranges = {name: experiment.normalization.measure(source.raw) for name, source in (learned | watched).items()}
-    volumes = [source.labelled("labelled", ranges[name]) for name, source in learned.items()]
-    _warn_of_unsupervised_channels(experiment, learned)
-    fabric = make_fabric(settings)
+    ranges = {name: experiment.normalization.measure(source.raw) for name, source in inputs.all.items()}
+    _warn_of_unsupervised_channels(experiment, inputs.learned)
+    fabric = make_fabric(experiment.training)
     fabric.launch()
     torch.manual_seed(experiment.seed)
-    network = experiment.network.build(len(experiment.offsets))
-    if any(extent % step for extent, step in zip(settings.patch, network.stride, strict=True)):
-        raise UserError(f"training.patch: wanted multiples of {network.stride} (z, y, x), got {settings.patch}")
-    objective = Supervised(
-        network,
-        LabelledPatches(volumes, settings.patch, settings.batch, seed=experiment.seed, rank=fabric.global_rank),
-        targets=Targets(experiment.offsets, experiment.border, shrink=network.shrink),
-        loss=experiment.loss,
-        augmentation=experiment.augmentation,
-        process=Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric)),
-        picture=training_picture,
-    )
+    networks = _Networks(experiment, start)
+    process = Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric))
+    objective = _objective(experiment, inputs, ranges, networks, process, fabric)
+    if networks.told:
+        say(f"train: from {start}: {networks.told}")
     checkpoint = Checkpoint(experiment.network, {}, experiment.offsets, experiment.normalization, ranges)
-    validation = Validation.of(experiment, watched, ranges)
     with progress_bar("train") as bar:
         train(
             objective,
             checkpoint,
-            settings,
+            experiment.training,
             folder.training,
-            validate=validation,
+            validate=Validation.of(experiment, inputs.watched, ranges),
+            rates=networks.rates,
             fabric=fabric,
             on_start=say,
             on_step=bar,
         )
+
+
+@dataclass
+class _Networks:
+    """Makes the networks of a training, with what they take over.
+
+    Attributes:
+        experiment: Its network and transfer.
+        start: The checkpoint that weights are taken over from, if any.
+        rates: Share of the learning rate of parameters that were taken over.
+        told: What became of the weights, for the user.
+    """
+
+    experiment: Experiment
+    start: Path | None
+    rates: dict[nn.Parameter, float] = field(default_factory=dict)
+    told: str = ""
+
+    def build(self) -> nn.Module:
+        """Another network, its start drawn from torch's global generator."""
+        from ssns.checkpoint import load_checkpoint
+        from ssns.training.transfer import transfer_weights
+
+        settings = self.experiment.transfer
+        network = self.experiment.network.build(len(self.experiment.offsets))
+        check_patch("training", self.experiment.training, network.stride)
+        if self.start is not None:
+            taken = transfer_weights(network, load_checkpoint(self.start).weights, settings)
+            if not taken.loaded:
+                raise UserError(f"transfer: nothing in {self.start} fits the network: {taken}: train without it")
+            self.rates.update(dict.fromkeys(taken.parameters, settings.learning_rate))
+            self.told = str(taken)
+        return network
+
+
+def _objective(
+    experiment: Experiment,
+    inputs: _Inputs,
+    ranges: Mapping[str, IntensityRange],
+    networks: _Networks,
+    process: Process,
+    fabric: Fabric,
+) -> Objective:
+    """What is minimised, with the network or the students in it."""
+    from ssns.training.consistency import Consistency
+    from ssns.training.teachers import make_teacher
+
+    settings, objective = experiment.training, experiment.objective
+    if not isinstance(objective, ConsistencyObjective):
+        return _supervised(experiment, inputs, ranges, networks.build(), process)
+    students, teacher = make_teacher(objective.teacher, networks.build)
+    sampler = RawPatches(
+        [source.unlabelled("unlabelled", ranges[name]) for name, source in inputs.unlabelled.items()],
+        settings.patch,
+        settings.batch,
+        seed=process.seed,
+        rank=process.rank,
+        partners=objective.strong.needs_partner,
+    )
+    return Consistency(
+        students,
+        teacher,
+        labelled=_supervised(experiment, inputs, ranges, students.networks[0], process),
+        sampler=sampler,
+        settings=objective,
+        autocast=fabric.autocast,
+    )
+
+
+def _supervised(
+    experiment: Experiment,
+    inputs: _Inputs,
+    ranges: Mapping[str, IntensityRange],
+    network: nn.Module,
+    process: Process,
+) -> Supervised:
+    """How labelled patches are drawn, augmented and judged."""
+    from ssns.report import training_picture
+    from ssns.training.supervised import Supervised, Targets
+
+    settings = experiment.training
+    shrink: Triple = network.shrink  # type: ignore[assignment]
+    sampler = LabelledPatches(
+        [source.labelled("labelled", ranges[name]) for name, source in inputs.learned.items()],
+        settings.patch,
+        settings.batch,
+        seed=process.seed,
+        rank=process.rank,
+        beyond=experiment.beyond,
+    )
+    return Supervised(
+        network,
+        sampler,
+        targets=Targets(experiment.offsets, experiment.border, experiment.outside, shrink),
+        loss=experiment.loss,
+        augmentation=experiment.augmentation,
+        process=process,
+        picture=training_picture,
+    )
 
 
 def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, Source]) -> None:
@@ -152,57 +270,3 @@ def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, So
                 f"offset {list(offset)}: no labelled box holds both ends of such an edge, so this channel is not"
                 " trained (isolated sections cannot supervise affinities along z): label neighbouring sections"
             )
-
-
-class Validation:
-    """Scores a network by segmenting the validation parts.
-
-    Args:
-        experiment: Settings of prediction, segmentation and scoring.
-        watched: The validation parts, their truth and where it is known.
-        ranges: Intensity range of each volume.
-    """
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        watched: Sequence[tuple[Part, NDArray[Any], NDArray[np.bool_]]],
-        ranges: Mapping[str, IntensityRange],
-    ) -> None:
-        self.experiment = experiment
-        self.watched = watched
-        self.ranges = ranges
-
-    @classmethod
-    def of(
-        cls, experiment: Experiment, sources: dict[str, Source], ranges: Mapping[str, IntensityRange]
-    ) -> Validation | None:
-        """Validation on the regions of that role, if anything is known there."""
-        found = [part for part in parts(experiment, sources) if part.role == "validation"]
-        watched = list(truths(found))
-        if not watched:
-            warn("no validation regions: the last checkpoint will count as the best; `ssns init` holds some labels out")
-            return None
-        return cls(experiment, watched, ranges)
-
-    def __call__(self, network: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002  the loop tells the step
-        """Scores at the best threshold of the sweep, averaged over the parts by their voxels.
-
-        A network that segments nothing yet has the worst scores, infinite VOI, whatever the convention.
-        """
-        from ssns.prediction import predict_box
-
-        rows = []
-        for part, truth, known in self.watched:
-            affinities = predict_box(
-                cast("AffinityNetwork", network),
-                part.source.raw,
-                part.box,
-                self.experiment.prediction,
-                normalize=self.ranges[part.source.name].apply,
-                offsets=self.experiment.offsets,
-            )
-            rows.append((int(known.sum()), swept_scores(affinities, self.experiment, truth, known, nothing=WORST)))
-        table = weighted_means(rows)
-        best = min(table, key=lambda value: table[value]["voi_sum"])
-        return {self.experiment.segmentation.method.swept: best, **table[best]}

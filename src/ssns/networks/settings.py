@@ -38,6 +38,10 @@ class ResidualUNetSettings(Component):
         "kaiming_normal", description="How convolution weights start."
     )
 
+    def without_skips(self) -> ResidualUNetSettings:
+        """The same network, all of whose features pass the centre."""
+        return self.model_copy(update={"merge": "none"})
+
     def build(self, out_channels: int) -> ResidualUNet:
         """A network with one output channel per affinity offset, weights drawn from torch's global generator."""
         from ssns.networks.residual_unet import ResidualUNet

@@ -23,9 +23,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        if both and value.get("type", old.get("type")) == old.get("type"):
-            result[key] = merged(old, value)
-        else:
-            result[key] = value
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("type") in (None, old.get("type")):
+            value = merged(old, value)
+        result[key] = value
     return result

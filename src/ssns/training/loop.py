@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -121,12 +123,15 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
             f"training.precision: in bf16 on a CPU, torch gives wrong gradients for patches of {BROKEN_BF16_DEPTH}"
             f" sections, and training.patch is {list(settings.patch)}: take fp32, or another depth"
         )
-    # torchrun has started the processes and says how many; without it, all GPUs of this machine are taken.
-    here, everywhere = (int(os.environ.get(name, "0")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    devices: int | str = here or ("auto" if device == "cuda" else 1)
-    nodes = everywhere // here if here else 1
-    strategy = "ddp" if everywhere > 1 else "auto"
-    return Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, precision=names[precision])
+    # torchrun has started the processes, and says how many there are, here and in all.
+    here, everywhere = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    return Fabric(
+        accelerator=device,
+        devices=here,
+        num_nodes=everywhere // here,
+        strategy="ddp" if everywhere > 1 else "auto",
+        precision=names[precision],
+    )
 
 
 def _multiplies_bf16(device: str) -> bool:
@@ -150,6 +155,13 @@ class _Sum(torch.autograd.Function):
         whole = gradient.clone()
         torch.distributed.all_reduce(whole)
         return whole
+
+
+def as_the_first_process(answer: Any, settings: TrainingSettings) -> Any:
+    """What the first process answers, to all of them."""
+    fabric = make_fabric(settings)
+    fabric.launch()
+    return fabric.broadcast(answer)
 
 
 def sum_over_processes(fabric: Fabric) -> Total:
@@ -195,6 +207,8 @@ def train(
         TrainingInterrupted: SIGTERM, SIGUSR1 or an interrupt from the keyboard came; the state is saved.
         UserError: The loss is not finite.
     """
+    # Layouts of memory differ between gradients and buckets where channels are last, which costs next to nothing.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     run = _Run(objective, checkpoint, settings, folder, validate, score, rates or {}, fabric or make_fabric(settings))
     run.resume()
     if on_start:
@@ -379,10 +393,14 @@ class _Run:
         begin = time.monotonic()
         judged = self.objective.judged
         judged.eval()
+        # The bare network: that of several processes would wait for the others, which do not validate.
+        bare = judged.module if isinstance(judged, _FabricModule) else judged
         scores: dict[str, float] = {}
         if self.fabric.is_global_zero:
+            with self.fabric.autocast():
+                found = validate(bare, self.progress.step)
             # Plain floats: a checkpoint holds no NumPy scalars, and is read without running code.
-            scores = {name: float(value) for name, value in validate(judged, self.progress.step).items()}
+            scores = {name: float(value) for name, value in found.items()}
         scores = self.fabric.broadcast(scores) if self.fabric.world_size > 1 else scores
         self.progress.scores = scores
         self.progress.validation_seconds += time.monotonic() - begin

@@ -140,6 +140,11 @@ class PretrainingSettings(Component):
     clean: Engine = Field(Sequence(steps=(FlipTranspose(),)), description="What patches go through before the task.")
     training: TrainingSettings = Field(TrainingSettings(), description="The training loop of the pre-training.")
 
+    @property
+    def needs_partner(self) -> bool:
+        """Whether patches must come with a partner."""
+        return isinstance(self.task, Restoration) and self.task.perturbations.needs_partner
+
 
 class TransferSettings(Component):
     """What training takes over from pre-training."""

@@ -1,0 +1,75 @@
+"""Validation of a network that is being trained, by a real segmentation of the validation parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssns.commands.inputs import Part, Source, parts
+from ssns.commands.scoring import swept_scores, truths, weighted_means
+from ssns.commands.terminal import warn
+from ssns.experiment import Experiment
+from ssns.metrics import WORST
+from ssns.volume.normalization import IntensityRange
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ssns.networks import AffinityNetwork
+
+
+class Validation:
+    """Scores a network by segmenting the validation parts.
+
+    Args:
+        experiment: Settings of prediction, segmentation and scoring.
+        watched: The validation parts, their truth and where it is known.
+        ranges: Intensity range of each volume.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        watched: Sequence[tuple[Part, NDArray[Any], NDArray[np.bool_]]],
+        ranges: Mapping[str, IntensityRange],
+    ) -> None:
+        self.experiment = experiment
+        self.watched = watched
+        self.ranges = ranges
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, sources: dict[str, Source], ranges: Mapping[str, IntensityRange]
+    ) -> Validation | None:
+        """Validation on the regions of that role, if anything is known there."""
+        found = [part for part in parts(experiment, sources) if part.role == "validation"]
+        watched = list(truths(found))
+        if not watched:
+            warn("no validation regions: the last checkpoint will count as the best; `ssns init` holds some labels out")
+            return None
+        return cls(experiment, watched, ranges)
+
+    def __call__(self, network: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002  the loop tells the step
+        """Scores at the best threshold of the sweep, averaged over the parts by their voxels.
+
+        A network that segments nothing yet has the worst scores, infinite VOI, whatever the convention.
+        """
+        from ssns.prediction import predict_box
+
+        rows = []
+        for part, truth, known in self.watched:
+            affinities = predict_box(
+                cast("AffinityNetwork", network),
+                part.source.raw,
+                part.box,
+                self.experiment.prediction,
+                normalize=self.ranges[part.source.name].apply,
+                offsets=self.experiment.offsets,
+            )
+            rows.append((int(known.sum()), swept_scores(affinities, self.experiment, truth, known, nothing=WORST)))
+        table = weighted_means(rows)
+        best = min(table, key=lambda value: table[value]["voi_sum"])
+        return {self.experiment.segmentation.method.swept: best, **table[best]}

@@ -1,0 +1,150 @@
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from toy_experiment import make_toy, touch, toy
+
+from ssns.checkpoint import load_checkpoint
+from ssns.commands.pretrain import pretrain_experiment
+from ssns.commands.run import run_experiment
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.train import train_experiment
+from ssns.errors import UserError
+
+LOOP = {
+    "steps": 3, "patch": [4, 16, 16], "batch": 1, "precision": "fp32", "device": "cpu", "threads": 1, "save_every": 1,
+    "validate_every": 2,
+}  # fmt: skip
+SEMI = {
+    "volumes__a__unlabelled": "8:24",
+    "pretraining": {"training": LOOP},
+    "objective": {"type": "consistency"},
+}
+
+
+@pytest.fixture(scope="module")
+def semi(tmp_path_factory):
+    """The file of an experiment that was pre-trained."""
+    path = make_toy(tmp_path_factory.mktemp("semi"))
+    pretrain_experiment(toy(path, **SEMI))
+    return path
+
+
+class TestPretrain:
+    def test_a_network_without_skips_that_predicts_raw(self, semi):
+        best = load_checkpoint(RunFolder.of(toy(semi)).best_pretrained)
+        assert best.network.merge == "none"
+        assert set(best.scores) == {"restoration"}
+        network = best.network.build(1)
+        network.load_state_dict(dict(best.weights))
+        assert network(torch.zeros(1, 1, 4, 16, 16)).shape == (1, 1, 4, 16, 16)
+
+    def test_it_is_skipped_until_something_it_depends_on_changes(self, semi, capsys):
+        pretrain_experiment(toy(semi, **SEMI))
+        assert "pretrain: skipped" in capsys.readouterr().out
+        pretrain_experiment(toy(semi, **SEMI, loss={"type": "dice"}, volumes__a__labelled="0:3"))
+        assert "pretrain: skipped" in capsys.readouterr().out
+
+    def test_skips_can_stay(self, tmp_path):
+        path = make_toy(tmp_path)
+        changes = SEMI | {"pretraining": {"skips": "as_network", "training": LOOP | {"steps": 1}}}
+        assert load_checkpoint(pretrain_experiment(toy(path, **changes))).network.merge == "cat"
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({}, r"pretraining: the experiment has none: add a table \[pretraining\]"),
+            ({"pretraining": {}}, "wanted regions to pre-train on, got none: set volumes.NAME.unlabelled"),
+        ],
+    )
+    def test_what_is_missing_is_told(self, tmp_path, changes, told):
+        with pytest.raises(UserError, match=told):
+            pretrain_experiment(toy(make_toy(tmp_path), **changes))
+
+
+class TestTransfer:
+    def test_training_starts_from_the_encoder_of_the_pre_training(self, tmp_path, capsys):
+        path = make_toy(tmp_path)
+        changes = SEMI | {"transfer": {"learning_rate": 0}, "objective": {"type": "supervised"}}
+        pretrain_experiment(toy(path, **changes))
+        train_experiment(toy(path, **changes))
+        folder = RunFolder.of(toy(path))
+        assert f"train: from {folder.best_pretrained}: " in capsys.readouterr().out
+        start, end = (load_checkpoint(each).weights for each in (folder.best_pretrained, folder.training / "last.pt"))
+        same = {name for name in end if name in start and np.array_equal(start[name], end[name])}
+        assert {"embed_in.0.weight", "conv0.block1.0.weight", "center.block2.3.weight"} <= same
+        assert not {"up0.0.weight", "out_put.0.weight"} & same
+
+    def test_another_pre_training_is_trained_from_again(self, tmp_path, capsys):
+        path = make_toy(tmp_path)
+        changes = SEMI | {"objective": {"type": "supervised"}}
+        pretrain_experiment(toy(path, **changes))
+        train_experiment(toy(path, **changes))
+        train_experiment(toy(path, **changes))
+        assert "train: skipped" in capsys.readouterr().out
+        touch(RunFolder.of(toy(path)).best_pretrained)
+        train_experiment(toy(path, **changes))
+        assert "train: start changed" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            (SEMI, r"transfer.checkpoint: no file at .*pretrain/best.pt: run `ssns pretrain` first"),
+            ({"transfer": {"checkpoint": "gone.pt"}}, r"no file at .*gone.pt: name one that is there"),
+            ({"objective": {"type": "consistency"}}, "regions to learn from without labels.*got none"),
+        ],
+    )
+    def test_what_is_missing_is_told(self, tmp_path, changes, told):
+        with pytest.raises(UserError, match=told):
+            train_experiment(toy(make_toy(tmp_path), **changes))
+
+
+class TestConsistency:
+    @pytest.mark.parametrize(
+        "objective",
+        [
+            {"teacher": {"type": "weight_sharing", "statistics": "batch"}, "cut_mix": {}},
+            {"teacher": {"type": "mean_teacher"}, "strong": {"type": "one_of", "choices": [{"type": "mix_up"}]}},
+            {"teacher": {"type": "cross"}, "views": 2},
+        ],
+        ids=["weight sharing, cut mix", "mean teacher, mix up", "cross, two views"],
+    )
+    def test_the_whole_walk(self, tmp_path, objective, capsys):
+        path = make_toy(tmp_path)
+        run_experiment(toy(path, **SEMI | {"objective": {"type": "consistency"} | objective}))
+        folder = RunFolder.of(toy(path))
+        assert folder.scores.is_file()
+        assert set(load_checkpoint(folder.best).weights) == set(
+            load_checkpoint(folder.best).network.build(3).state_dict()
+        )
+        assert "volumes.a.test overlaps volumes.a.unlabelled" in capsys.readouterr().out
+        run_experiment(toy(path, **SEMI | {"objective": {"type": "consistency"} | objective}))
+        told = capsys.readouterr().out
+        assert "pretrain: skipped" in told
+        assert "train: skipped" in told
+
+
+def test_two_processes_of_torchrun_go_the_whole_way(tmp_path):
+    path = make_toy(tmp_path)
+    path.write_text(
+        path.read_text().replace('test = "8:40"', 'test = "8:40"\nunlabelled = "8:24"')
+        + '\n[objective]\ntype = "consistency"\n[pretraining.training]\nsteps = 2\npatch = [4, 16, 16]\nbatch = 1\n'
+        'precision = "fp32"\ndevice = "cpu"\nthreads = 1\n'
+    )
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+        "--master-port", str(port), "-m", "ssns.cli", "run", str(path),
+    ]  # fmt: skip
+    for said in ("\ntrain: 4 of 4", "\ntrain: skipped"):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert done.stdout.count(said) == 1, done.stdout
+    assert RunFolder.of(toy(path)).scores.is_file()
