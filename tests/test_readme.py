@@ -21,7 +21,7 @@ SMALL = [
 
 @pytest.fixture
 def _files(tmp_path, monkeypatch):
-    """raw.tif with labels of five sections, labels.h5 of sections 100 to 105 of raw.h5."""
+    """raw.tif with labels, pages of three of its sections, labels.h5 of sections 100 to 105 of raw.h5."""
     monkeypatch.chdir(tmp_path)
     rows, columns = np.indices((64, 64)) // 16
     section = (1 + 4 * rows + columns).astype(np.uint16)
@@ -31,6 +31,9 @@ def _files(tmp_path, monkeypatch):
     raw += np.random.default_rng(0).integers(0, 30, raw.shape, dtype=np.uint8)
     tifffile.imwrite("raw.tif", raw[:80])
     tifffile.imwrite("labels.tif", labels[:80])
+    Path("pages").mkdir()
+    for z in (3, 40, 77):
+        tifffile.imwrite(f"pages/{z}.tif", labels[z])
     with h5py.File("raw.h5", "w") as file:
         file["main"] = raw
     with h5py.File("labels.h5", "w") as file:

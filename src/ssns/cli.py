@@ -66,7 +66,10 @@ def init(
         tuple[int, int, int] | None, typer.Option(help="Voxel z y x of raw at which the labels begin.")
     ] = None,
     sections: Annotated[
-        str | None, typer.Option(help="Labelled sections as 0:5 or 3,40,77, where not all of the labels count.")
+        str | None,
+        typer.Option(
+            help="Sections as 0:5 or 3,40,77: those of the labels that count, or those of raw that they are of."
+        ),
     ] = None,
     background: Annotated[str, typer.Option(help="Id that is membrane or outside, or none.")] = "0",
     ignored: Annotated[str, typer.Option(help="Id of voxels whose label is unknown, or none.")] = "none",

@@ -6,8 +6,8 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -28,6 +28,7 @@ from ssns.settings import Component
 from ssns.space import Box, Triple, triple
 from ssns.training import Objective, PretrainingSettings, SupervisedObjective, TrainingSettings, TransferSettings
 from ssns.volume.normalization import Normalization, PercentileNormalization
+from ssns.volume.sections import runs
 
 Role = Literal["labelled", "unlabelled", "validation", "test", "target"]
 
@@ -66,7 +67,7 @@ class Region(Component):
         Raises:
             UserError: The region, ``name``, reaches outside the volume.
         """
-        spans = [self.z] if self.sections is None else list(_runs(self.sections))
+        spans = [self.z] if self.sections is None else list(runs(self.sections))
         found = []
         for span in spans:
             ranges = [
@@ -78,20 +79,6 @@ class Region(Component):
                 raise UserError(f"{name}: {box} reaches outside raw, which has {bounds}: make the region smaller")
             found.append(box)
         return tuple(found)
-
-
-def _runs(sections: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of consecutive numbers."""
-    start = previous = None
-    for section in sorted(set(sections)):
-        if start is None or previous is None:
-            start = section
-        elif section != previous + 1:
-            yield start, previous + 1
-            start = section
-        previous = section
-    if start is not None and previous is not None:
-        yield start, previous + 1
 
 
 Regions = tuple[Region, ...]
@@ -108,6 +95,11 @@ class VolumeSettings(Component):
     labels_start: tuple[int, int, int] | None = Field(
         None, description="Voxel of raw at which the labels begin; none: as the files say, else 0, 0, 0."
     )
+    labels_sections: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Section of raw that each page of the labels is of, as [3, 40, 77]; none: they follow each other.",
+    )
     rgb_ids: bool = Field(False, description="Labels are RGB-coded ids, as VAST exports them.")
     background: int | None = Field(0, description="Id that is membrane or outside; none: every id is a neuron.")
     ignored: int | None = Field(None, description="Id of voxels whose label is unknown; none: there are none.")
@@ -118,6 +110,24 @@ class VolumeSettings(Component):
     target: Regions = Field(
         (), description="What else to segment; where no volume has a test or target region: the whole of each."
     )
+
+    @field_validator("labels_sections")
+    @classmethod
+    def _ascending(cls, sections: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        if sections is None:
+            return None
+        if sections[0] < 0 or any(b <= a for a, b in pairwise(sections)):
+            raise UserError(
+                f"labels_sections: wanted sections of raw, ascending, each once, got {list(sections)}: list them in the"
+                " order of the pages"
+            )
+        start = info.data.get("labels_start")
+        if start is not None and start[0] != 0:
+            raise UserError(
+                f"labels_sections: wanted labels_start = [0, {start[1]}, {start[2]}] beside it, since it tells where"
+                f" labels begin along z, got {list(start)}: leave one of the two out"
+            )
+        return sections
 
     @field_validator("labelled", "unlabelled", "validation", "test", "target", mode="before")
     @classmethod

@@ -1,3 +1,4 @@
+import re
 import tomllib
 
 import h5py
@@ -9,9 +10,14 @@ from toy_experiment import LABELS, RAW, make_toy
 
 from ssns.cli import main
 from ssns.commands.init import Inputs, init_experiment
-from ssns.commands.inputs import open_sources, parts
+from ssns.commands.inputs import Part, open_sources, parts
+from ssns.commands.scoring import known_truth
+from ssns.commands.segment import check_memory
 from ssns.errors import UserError
 from ssns.experiment import load_experiment
+from ssns.sampling import LabelledPatches
+from ssns.space import Box
+from ssns.volume.normalization import IntensityRange
 
 
 @pytest.fixture
@@ -44,6 +50,26 @@ def test_an_xy_quarter_in_all_depth_is_held_out_and_nothing_is_lost(folder, caps
     assert (
         "held out for validation: the quarter y 24..48, x 24..48 of the labelled sections, in all their depth" in told
     )
+
+
+@pytest.mark.parametrize("most", ["memory", "time"])
+def test_of_much_that_is_labelled_so_much_is_held_out_that_run_can_use_it(folder, most, capsys, monkeypatch):
+    tifffile.imwrite("labels.tif", LABELS)
+    if most == "memory":
+        memory = psutil.virtual_memory()._replace(available=2 * 100 * 10 * 24 * 24)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    else:
+        monkeypatch.setattr("ssns.commands.init.MOST_VOXELS", 10 * 24 * 24)
+    experiment, _ = init(folder)
+    sources = open_sources(experiment)
+    used = np.zeros(RAW.shape, int)
+    for role in ("labelled", "validation"):
+        for box in sources["raw"].boxes(role):
+            used[box.slices] += 1
+    assert (used == 1).all()
+    assert [str(box) for box in sources["raw"].boxes("validation")] == ["z 30..40, y 24..48, x 24..48"]
+    assert "y 24..48, x 24..48 of the last 10 labelled sections, as much as" in capsys.readouterr().out
+    check_memory(parts(experiment, sources))
 
 
 def test_what_was_found_is_told(folder, capsys):
@@ -84,6 +110,149 @@ def test_any_name_of_a_file_gives_names_that_are_allowed(folder, name, expected)
     init_experiment(Inputs(name, "labels.tif"), folder / "experiment.toml")
     experiment = load_experiment(folder / "experiment.toml")
     assert (experiment.name, list(experiment.volumes)) == (expected, [expected])
+
+
+class TestPagesOfScatteredSections:
+    SECTIONS = (3, 17, 18, 31)
+
+    @pytest.fixture
+    def pages(self, folder):
+        (folder / "pages").mkdir()
+        for z in self.SECTIONS:
+            tifffile.imwrite(folder / "pages" / f"s{z:03}.tif", (LABELS[z] + 20 * (LABELS[z] > 0) * (z > 3)))
+        return (
+            LABELS[list(self.SECTIONS)]
+            + 20 * (LABELS[list(self.SECTIONS)] > 0) * (np.array(self.SECTIONS) > 3)[:, None, None]
+        )
+
+    def test_lie_where_they_are_of(self, folder, pages, capsys):
+        experiment, table = init(folder, labels="pages", sections="3,17,18,31")
+        assert table["volumes"]["raw"]["labels_sections"] == list(self.SECTIONS)
+        told = capsys.readouterr().out
+        assert "labels: its 4 pages are of the sections 3, 17, 18, 31 of raw, as --sections lists\n" in told
+        assert "labels: 4 sections of z 3..32, y 0..48, x 0..48, 24 neurons" in told
+        assert "scattered sections" in told
+        source = open_sources(experiment)["raw"]
+        assert [(box.start[0], box.stop[0]) for box in source.labels_boxes] == [(3, 4), (17, 19), (31, 32)]
+        used = np.zeros(source.raw.shape, int)
+        for role in ("labelled", "validation"):
+            for box in source.boxes(role):
+                used[box.slices] += 1
+        assert np.array_equal(used.any(axis=(1, 2)).nonzero()[0], self.SECTIONS)
+        assert (used[list(self.SECTIONS)] == 1).all()
+
+    def test_are_learned_from_there_and_nowhere_else(self, folder, pages):
+        experiment, _ = init(folder, labels="pages", sections="3,17,18,31")
+        source = open_sources(experiment)["raw"]
+        patches = LabelledPatches([source.labelled("labelled", IntensityRange(0, 255))], (6, 16, 16), 1, seed=0)
+        learned = np.zeros(source.raw.shape, bool)
+        for box in source.boxes("labelled"):
+            learned[box.slices] = True
+        truth = np.zeros(source.raw.shape, int)
+        truth[list(self.SECTIONS)] = pages
+        seen = set()
+        for step in range(60):
+            batch = patches(step)
+            numbers = list(map(int, re.findall(r"(\d+)\.\.", batch.places[0])))
+            here = Box.of_shape((6, 16, 16), tuple(numbers)).slices
+            assert np.array_equal(batch.valid[0], learned[here])
+            assert np.array_equal(batch.labels[0], np.where(learned[here], truth[here], 0))
+            seen |= {numbers[0] + z for z in batch.valid[0].any(axis=(1, 2)).nonzero()[0]}
+        assert seen == set(self.SECTIONS)
+
+    def test_are_scored_there_and_nowhere_else(self, folder, pages):
+        experiment, _ = init(folder, labels="pages", sections="3,17,18,31")
+        source = open_sources(experiment)["raw"]
+        truth, known = known_truth(Part("whole", "target", source, source.raw.box))
+        assert np.array_equal(known.all(axis=(1, 2)).nonzero()[0], self.SECTIONS)
+        assert np.array_equal(known.any(axis=(1, 2)), known.all(axis=(1, 2)))
+        assert np.array_equal(truth[list(self.SECTIONS)] > 0, pages > 0)
+        assert not truth[~known].any()
+
+    def test_isolated_ones_are_told_not_to_teach_z(self, folder, pages, capsys):
+        pytest.importorskip("torch")
+        from ssns.commands.train import train_experiment
+
+        (folder / "pages" / "s018.tif").unlink()
+        init(folder, labels="pages", sections="3,17,31")
+        small = {
+            "training.steps": 1,
+            "training.patch": [4, 16, 16],
+            "network.filters": [4, 8],
+            "training.device": "cpu",
+        }
+        train_experiment(load_experiment(folder / "experiment.toml", small))
+        assert "offset [-1, 0, 0]: no labelled box holds both ends" in capsys.readouterr().out
+
+    def test_a_region_between_them_is_not_labelled(self, folder, pages):
+        init(folder, labels="pages", sections="3,17,18,31")
+        changed = load_experiment(
+            folder / "experiment.toml", {"volumes.raw.labelled": "17:20", "volumes.raw.validation": []}
+        )
+        with pytest.raises(UserError, match=r"z 17\.\.20, .* not labelled throughout: labels cover z 3\.\.4, .*; z 17"):
+            open_sources(changed)
+
+    def test_other_sections_are_other_labels_and_only_pages_are_compared(self, folder, pages):
+        init(folder, labels="pages", sections="3,17,18,31")
+        prints = {
+            sections: open_sources(load_experiment(folder / "experiment.toml", {
+                "volumes.raw.labels_sections": list(sections), "volumes.raw.labelled": [], "volumes.raw.validation": [],
+            }))["raw"].labels_fingerprint(verify=True)
+            for sections in ((3, 17, 18, 31), (3, 17, 18, 32))
+        }  # fmt: skip
+        first, second = prints.values()
+        assert first["blake2b"] == second["blake2b"]
+        assert first["labels_sections"] == [3, 17, 18, 31]
+        assert first != second
+
+    def test_may_choose_among_themselves_as_before(self, folder, pages):
+        with pytest.warns(UserWarning, match="put blank pages in, or say which sections they are"):
+            _, table = init(folder, labels="pages", sections="0,2")
+        assert "labels_sections" not in table["volumes"]["raw"]
+        assert table["volumes"]["raw"]["validation"]["sections"] == [0, 2]
+
+    def test_beside_a_start_in_the_plane(self, folder, pages):
+        for file in (folder / "pages").iterdir():
+            tifffile.imwrite(file, tifffile.imread(file)[10:40, 20:48])
+        experiment, _ = init(folder, labels="pages", sections="3,17,18,31", labels_start=(0, 10, 20))
+        source = open_sources(experiment)["raw"]
+        assert source.labels_start == (3, 10, 20)
+        assert source.labels_boxes[0] == Box((3, 10, 20), (4, 40, 48))
+
+    @pytest.mark.parametrize("depth", [40, 30])
+    def test_with_gaps_in_their_numbers_are_advised_of_where_raw_has_such_sections(self, folder, pages, depth, capsys):
+        tifffile.imwrite(folder / "raw.tif", RAW[:depth])
+        with pytest.warns(UserWarning, match="sections 4 to 16, 19 to 30 are missing"):
+            init(folder, labels="pages")
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.endswith("give --sections 3,17,18,31") == (depth == 40)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"labels_sections": [3, 17, 18]}, r"labels_sections: wanted 4, one for each section of .*pages, got 3:"),
+            ({"labels_sections": [3, 17, 18, 40]}, r"labels_sections: wanted sections of raw, .* z 0\.\.40, got 40:"),
+            (
+                {"labels_sections": [3, 18, 17, 31]},
+                r"labels_sections: wanted sections of raw, ascending, each once, got",
+            ),
+            (
+                {"labels_sections": [3, 17, 17, 31]},
+                r"labels_sections: wanted sections of raw, ascending, each once, got",
+            ),
+            ({"labels_sections": [-1, 17, 18, 31]}, r"labels_sections: wanted sections of raw, ascending"),
+            ({"labels_sections": []}, r"labels_sections: Tuple should have at least 1 item"),
+            (
+                {"labels_start": [3, 0, 0]},
+                r"labels_sections: wanted labels_start = \[0, 0, 0\] beside it, .* got \[3, ",
+            ),
+        ],
+    )
+    def test_that_do_not_fit_are_told(self, folder, pages, changes, message):
+        init(folder, labels="pages", sections="3,17,18,31")
+        changes = {f"volumes.raw.{name}": value for name, value in changes.items()}
+        with pytest.raises(UserError, match=message):
+            open_sources(load_experiment(folder / "experiment.toml", changes))
 
 
 class TestLabelsAsLabsHaveThem:
@@ -177,9 +346,16 @@ class TestErrors:
         ("given", "message"),
         [
             ({"sections": "1-3"}, "--sections: wanted 0:5 or 3,40,77, got '1-3'"),
-            ({"sections": "0:6"}, r"--sections: wanted some of z 0\.\.5, the labels, got 0:6"),
-            ({"sections": "3:1"}, "--sections: wanted some of"),
-            ({"sections": "0,5"}, "--sections: wanted some of"),
+            ({"sections": "3:1"}, "--sections: wanted 0:5 or 3,40,77, got '3:1'"),
+            (
+                {"sections": "0:6"},
+                r"--sections: wanted some of z 0\.\.5, the labels as they lie in raw, or the 5 sections of raw"
+                r" \(z 0\.\.40\) that the pages of the labels are of, .* got 0:6",
+            ),
+            ({"sections": "0,5"}, "--sections: wanted some of z .* got 0,5"),
+            ({"sections": "3,9,20,30,40"}, "--sections: wanted some of z .* got 3,9,20,30,40"),
+            ({"sections": "3,9,20,30,-1"}, "--sections: wanted some of z .* got 3,9,20,30,-1"),
+            ({"sections": "3,9,20,30,31", "labels_start": (2, 0, 0)}, "--sections: .* without a z of --labels-start"),
             ({"background": "black"}, "--background: wanted an id of at least 0, or none, got 'black'"),
             ({"ignored": "-1"}, "--ignored: wanted an id of at least 0, or none, got '-1'"),
             ({"labels_start": (36, 0, 0)}, r"labels reach z 40\.\.41 but raw ends at z 40"),

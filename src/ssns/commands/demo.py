@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from ssns.affinities import NEAREST, edge_ends
 from ssns.commands.evaluate import evaluate_experiment
-from ssns.commands.init import write_experiment
+from ssns.commands.experiment_file import write_experiment
 from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder

@@ -6,31 +6,28 @@ import math
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import psutil
-import tomlkit
 from rich.filesize import decimal
 
+from ssns.commands.experiment_file import write_experiment
+from ssns.commands.held_out import MOST_VOXELS, hold_out
 from ssns.commands.id_counts import IdCounts
 from ssns.commands.inputs import Source, open_source, open_sources
 from ssns.commands.segment import BYTES_PER_VOXEL
 from ssns.commands.terminal import say, warn
 from ssns.errors import UserError
-from ssns.experiment import (
-    Experiment,
-    Region,
-    VolumeSettings,
-    component_types,
-    load_experiment,
-    region_boxes,
-    type_tag,
-)
+from ssns.experiment import Region, VolumeSettings, load_experiment, region_boxes
 from ssns.space import AXES, Box
 from ssns.volume.opening import split_dataset
+from ssns.volume.pages import MissingPagesWarning, page_files, page_numbers
+from ssns.volume.sections import runs
 
 FEW_NEURONS = 10
 """Neurons in the part held out below which `init` gives advice."""
@@ -48,10 +45,6 @@ GPU_RECIPE: dict[str, Any] = {
     "network": {"type": "residual_unet", "batch_momentum": 0.05},
     "training": {"steps": 20_000, "batch": 4, "optimizer": {"type": "adamw", "lr": 1e-3}},
 }
-
-
-UNSET_ROLES = ("labelled", "validation", "test", "target")
-"""What the file tells of where it is not set."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists: name another file with --output, or overwrite it with --force")
     name = _name(inputs.raw)
-    source = open_source(name, _volume_settings(inputs))
+    source = _opened(name, inputs)
     _describe_raw(source)
     volume = _volume_table(inputs, source, output.parent)
     recipe = GPU_RECIPE if _has_gpu() else CPU_RECIPE
@@ -87,52 +80,45 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
     open_sources(load_experiment(output))  # it runs as it is
     weights = "" if source.labels else " --checkpoint WEIGHTS.pt"
     say(f"wrote {output}; next: ssns run {output}{weights}")
+    _advise_of_numbers(inputs, source)
 
 
-def write_experiment(path: Path, table: dict[str, Any], header: str) -> None:
-    """Write settings as TOML, each with its description."""
-    document = tomlkit.document()
-    for line in header.splitlines():
-        document.add(tomlkit.comment(line))
-    document.add(tomlkit.nl())
-    _fill(document, table, Experiment)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomlkit.dumps(document), encoding="utf-8")
-
-
-def _fill(target: Any, table: dict[str, Any], annotation: Any) -> None:
-    """Add values and sub-tables, each with the description of the field of ``annotation`` that it is."""
-    named = get_args(annotation)[1] if get_origin(annotation) is dict else None
-    models = (
-        [] if named else [each for each in component_types(annotation) if type_tag(each) in (None, *table.values())]
+def _opened(name: str, inputs: Inputs) -> Source:
+    """Raw and labels, each page of the labels at its section where these are what --sections lists."""
+    if inputs.sections is None or inputs.labels is None:
+        return open_source(name, _volume_settings(inputs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingPagesWarning)  # of pages that choose, it is told when all is opened
+        source = open_source(name, _volume_settings(inputs))
+    (own,) = source.labels_boxes
+    chosen, raw = _listed(inputs.sections), source.raw.shape[0]
+    if all(own.start[0] <= each < own.stop[0] for each in chosen):
+        return source
+    placed = inputs.labels_start is not None and inputs.labels_start[0] != 0
+    if len(chosen) != own.shape[0] or chosen[0] < 0 or chosen[-1] >= raw or placed:
+        raise UserError(
+            f"--sections: wanted some of z {own.start[0]}..{own.stop[0]}, the labels as they lie in raw, or the"
+            f" {own.shape[0]} sections of raw (z 0..{raw}) that the pages of the labels are of, without a z of"
+            f" --labels-start; got {inputs.sections}"
+        )
+    say(
+        f"labels: its {len(chosen)} pages are of the sections {', '.join(map(str, chosen))} of raw, as --sections lists"
     )
-    for key, value in table.items():
-        field = next((model.model_fields[key] for model in models if key in model.model_fields), None)
-        inner = field.annotation if field else named
-        if isinstance(value, dict) and component_types(inner) != [Region]:
-            item: Any = tomlkit.table(is_super_table=get_origin(inner) is dict)
-            _fill(item, value, inner)
-        else:
-            item = _inline(value)
-        if field and field.description and get_origin(inner) is not dict:
-            item.comment(field.description)
-        target.add(key, item)
-    for role in UNSET_ROLES if models == [VolumeSettings] else ():
-        if role not in table:
-            target.add(tomlkit.comment(f"{role}: {VolumeSettings.model_fields[role].description}"))
+    return open_source(name, _volume_settings(inputs, chosen))
 
 
-def _inline(value: Any) -> Any:
-    """A value in one line; of tables, one line each."""
-    if isinstance(value, dict):
-        table = tomlkit.inline_table()
-        table.update(value)
-        return table
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        array = tomlkit.array()
-        array.extend(_inline(each) for each in value)
-        return array.multiline(True)
-    return tomlkit.item(value)
+def _advise_of_numbers(inputs: Inputs, source: Source) -> None:
+    """Where the names of pages have numbers that leave some out: they may be those of sections."""
+    folder = Path(inputs.labels).expanduser() if inputs.labels else None
+    if folder is None or not folder.is_dir() or inputs.sections is not None:
+        return
+    numbers = page_numbers(page_files(folder))
+    gaps = len(numbers) > 1 and numbers[-1] - numbers[0] >= len(numbers)
+    if gaps and numbers[-1] < source.raw.shape[0]:
+        warn(
+            f"the {len(numbers)} pages of {folder} count as neighbouring sections; if the numbers in their names are"
+            f" those of sections of raw, counted from 0, give --sections {_ranges(numbers)}"
+        )
 
 
 def _name(path: str) -> str:
@@ -141,13 +127,14 @@ def _name(path: str) -> str:
     return re.sub(r"[^\w-]+", "-", stem).strip("-") or "volume"
 
 
-def _volume_settings(inputs: Inputs) -> VolumeSettings:
+def _volume_settings(inputs: Inputs, labels_sections: Sequence[int] | None = None) -> VolumeSettings:
     return VolumeSettings.model_validate(
         {
             "raw": inputs.raw,
             "labels": inputs.labels,
             "voxel_size_nm": inputs.voxel_size_nm,
             "labels_start": inputs.labels_start,
+            "labels_sections": labels_sections,
             "rgb_ids": inputs.rgb_ids,
             "background": _id("background", inputs.background),
             "ignored": _id("ignored", inputs.ignored),
@@ -177,7 +164,8 @@ def _describe_labels(source: Source, labelled: Sequence[Box], held_out: Sequence
     """Say what labels hold where they count, and whether the part that is held out can judge."""
     found = IdCounts.of(source, [*labelled, *held_out])
     sampled = f", counted in every {found.every}th section" if found.every > 1 else ""
-    say(f"labels: {source.labels_box}, {found.neurons} neurons{sampled}")
+    some = "" if len(source.labels_boxes) == 1 else f"{sum(box.shape[0] for box in source.labels_boxes)} sections of "
+    say(f"labels: {some}{_around(source.labels_boxes)}, {found.neurons} neurons{sampled}")
     for word, value in (("background", found.background), ("ignored", found.ignored)):
         share = "" if value is None else f": {found.share(value):.1%} of the labelled voxels"
         say(f"  {word} = {'none' if value is None else value}{share}")
@@ -191,11 +179,9 @@ def _describe_labels(source: Source, labelled: Sequence[Box], held_out: Sequence
             f"{len(found.empty)} of {len(found.empty) + len(found.filled)} sections hold no neuron, and would teach"
             f" that all is background: if they are not labelled, leave them out with --sections {_ranges(found.filled)}"
         )
-    box = held_out[0]
     say(
-        f"held out for validation: the quarter y {box.start[1]}..{box.stop[1]}, x {box.start[2]}..{box.stop[2]} of the"
-        " labelled sections, in all their depth; checkpoints and the threshold are chosen there, and it is not learned"
-        " from"
+        f"held out for validation: {_shown(labelled, held_out)}; checkpoints and the threshold are chosen there, and it"
+        " is not learned from"
     )
     neurons = IdCounts.of(source, held_out).neurons
     if neurons < FEW_NEURONS:
@@ -203,6 +189,16 @@ def _describe_labels(source: Source, labelled: Sequence[Box], held_out: Sequence
             f"only {neurons} neurons are in the part held out, so what is chosen there is uncertain: label a larger"
             " area, or name other labelled sections as validation"
         )
+
+
+def _shown(labelled: Sequence[Box], held_out: Sequence[Box]) -> str:
+    """The part held out in words."""
+    learned, held = (sum(box.size for box in boxes) for boxes in (labelled, held_out))
+    place = f"y {held_out[0].start[1]}..{held_out[0].stop[1]}, x {held_out[0].start[2]}..{held_out[0].stop[2]} of the"
+    if 4 * held >= learned + held:
+        return f"the quarter {place} labelled sections, in all their depth"
+    depth = sum(box.shape[0] for box in held_out)
+    return f"{place} last {depth} labelled sections, as much as the memory and the time of each validation allow"
 
 
 def _ranges(sections: Sequence[int]) -> str:
@@ -217,39 +213,41 @@ def _volume_table(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any
     volume: dict[str, Any] = {"raw": _seen_from(folder, inputs.raw)}
     if inputs.voxel_size_nm is not None:
         volume["voxel_size_nm"] = list(inputs.voxel_size_nm)
-    if source.labels_box is None:
+    if source.labels is None:
         warn("no labels: there is nothing to train on, unless you set labels and labelled; with weights, it can be run")
     else:
-        volume |= _label_entries(inputs, source, source.labels_box, folder)
+        volume |= _label_entries(inputs, source, folder)
     target = _target(source)
     if target is not None:
         volume["target"] = target
     return volume
 
 
-def _label_entries(inputs: Inputs, source: Source, labels: Box, folder: Path) -> dict[str, Any]:
+def _label_entries(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any]:
     """Where labels are, what their ids mean, what is learned from and what is held out."""
     entries: dict[str, Any] = {"labels": _seen_from(folder, str(inputs.labels))}
     if inputs.labels_start is not None:
         entries["labels_start"] = list(inputs.labels_start)
+    if source.settings.labels_sections is not None:
+        entries["labels_sections"] = list(source.settings.labels_sections)
     if inputs.rgb_ids:
         entries["rgb_ids"] = True
     for name in ("background", "ignored"):
         value = getattr(source.settings, name)
         entries[name] = "none" if value is None else value
-    sections = _sections(inputs.sections, labels)
-    (_, y0, x0), (_, y1, x1) = labels.start, labels.stop
+    labels = _around(source.labels_boxes)
+    (z0, y0, x0), (z1, y1, x1) = labels.start, labels.stop
     if min(y1 - y0, x1 - x0) < 2:
         raise UserError(f"labels: wanted an area to hold a quarter out of, got {labels}: label more")
-    y, x = (y0 + y1) // 2, (x0 + x1) // 2
-    entries["labelled"] = [sections | {"y": [y0, y], "x": [x0, x1]}, sections | {"y": [y, y1], "x": [x0, x]}]
-    entries["validation"] = sections | {"y": [y, y1], "x": [x, x1]}
+    sections = range(z0, z1) if inputs.sections is None else _listed(inputs.sections)
+    most = min(MOST_VOXELS, _segmentable_voxels())
+    entries["labelled"], entries["validation"] = hold_out(sections, (y0, y1), (x0, x1), most)
     labelled, held_out = (
         region_boxes(tuple(map(Region.model_validate, regions)), source.raw.box)
         for regions in (entries["labelled"], [entries["validation"]])
     )
     _describe_labels(source, labelled, held_out)
-    if "sections" in sections:
+    if len(list(runs(sections))) > 1:
         warn(
             "scattered sections: each is validated on its own, and affinities along z are learned only where labelled"
             " sections are neighbours"
@@ -259,12 +257,12 @@ def _label_entries(inputs: Inputs, source: Source, labels: Box, folder: Path) ->
 
 def _target(source: Source) -> dict[str, list[int]] | None:
     """Where the whole volume would not fit into half the free memory: a box around the labels, or the middle."""
-    raw, budget = source.raw.box, psutil.virtual_memory().available // 2 // BYTES_PER_VOXEL
+    raw, budget = source.raw.box, _segmentable_voxels()
     if raw.size <= budget:
         return None
     depth = min(raw.shape[0], TARGET_DEPTH)
     side = math.isqrt(budget // depth)
-    around = source.labels_box or raw
+    around = _around(source.labels_boxes or (raw,))
     box = {}
     for axis, extent, length, first, end in zip(
         AXES, (depth, side, side), raw.shape, around.start, around.stop, strict=True
@@ -275,19 +273,29 @@ def _target(source: Source) -> dict[str, list[int]] | None:
     return box
 
 
-def _sections(text: str | None, labelled: Box) -> dict[str, list[int]]:
-    """The labelled sections as a region: a range, or a list."""
-    if text is None:
-        return {"z": [labelled.start[0], labelled.stop[0]]}
+def _segmentable_voxels() -> int:
+    """Voxels that half of the free memory is enough to segment at once."""
+    return int(psutil.virtual_memory().available // 2 // BYTES_PER_VOXEL)
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    return reduce(Box.bounding, boxes)
+
+
+def _listed(text: str) -> Sequence[int]:
+    """The sections that --sections names, ascending: a range, or a list.
+
+    Raises:
+        UserError: It is neither.
+    """
     first, colon, end = text.partition(":")
     try:
-        chosen = [int(first), int(end)] if colon else sorted({int(each) for each in text.split(",")})
+        chosen = sorted(range(int(first), int(end)) if colon else {int(each) for each in text.split(",")})
     except ValueError:
-        raise UserError(f"--sections: wanted 0:5 or 3,40,77, got {text!r}") from None
-    inside = range(labelled.start[0], labelled.stop[0] + bool(colon))
-    if any(each not in inside for each in chosen) or (colon and chosen[0] >= chosen[1]):
-        raise UserError(f"--sections: wanted some of z {labelled.start[0]}..{labelled.stop[0]}, the labels, got {text}")
-    return {"z": chosen} if colon else {"sections": chosen}
+        chosen = []
+    if not chosen:
+        raise UserError(f"--sections: wanted 0:5 or 3,40,77, got {text!r}: name at least one section")
+    return chosen
 
 
 def _patch(source: Source, volume: dict[str, Any]) -> list[int]:

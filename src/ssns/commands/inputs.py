@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,8 @@ from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_labels, check_raw, fingerprint, open_volume
 from ssns.volume.normalization import IntensityRange
 from ssns.volume.opening import split_dataset
+from ssns.volume.pages import MissingPagesWarning
+from ssns.volume.sections import runs, spread_sections
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Source:
         raw: The image.
         labels: The ids, if any.
         labels_start: The voxel of raw at which the labels begin.
+        pages: The ids as they are stored: of single sections, without what is between them.
     """
 
     name: str
@@ -36,11 +40,18 @@ class Source:
     raw: Volume
     labels: Volume | None
     labels_start: Triple
+    pages: Volume | None = None
 
     @property
-    def labels_box(self) -> Box | None:
-        """Where raw has labels, in voxels of raw."""
-        return None if self.labels is None else Box.of_shape(self.labels.shape, self.labels_start)
+    def labels_boxes(self) -> tuple[Box, ...]:
+        """Where raw has labels, in voxels of raw: one box, or one for each run of sections that have a page."""
+        if self.labels is None:
+            return ()
+        whole = Box.of_shape(self.labels.shape, self.labels_start)
+        if self.settings.labels_sections is None:
+            return (whole,)
+        (_, y, x), (_, y_end, x_end) = whole.start, whole.stop
+        return tuple(Box((z, y, x), (z_end, y_end, x_end)) for z, z_end in runs(self.settings.labels_sections))
 
     def boxes(self, role: Role) -> tuple[Box, ...]:
         """The boxes of a role, in voxels of raw."""
@@ -53,10 +64,10 @@ class Source:
 
     def labels_fingerprint(self, *, verify: bool) -> dict[str, Any] | None:
         """What tells whether labels, or the meaning of their ids and place, have changed; None without labels."""
-        if self.labels is None:
+        if self.pages is None:
             return None
-        meaning = self.settings.model_dump(mode="json", include={"background", "ignored", "rgb_ids"})
-        return fingerprint(self.labels, verify=verify) | meaning | {"start": list(self.labels_start)}
+        meaning = self.settings.model_dump(mode="json", include={"background", "ignored", "rgb_ids", "labels_sections"})
+        return fingerprint(self.pages, verify=verify) | meaning | {"start": list(self.labels_start)}
 
     def raw_fingerprint(self, *, verify: bool) -> dict[str, Any]:
         """What tells whether raw has changed."""
@@ -134,14 +145,44 @@ def open_source(name: str, settings: VolumeSettings) -> Source:
     check_raw(raw)
     if settings.labels is None:
         return Source(name, settings, raw, None, (0, 0, 0))
-    labels = open_volume(settings.labels, role="labels", voxel_size_nm=settings.voxel_size_nm, rgb_ids=settings.rgb_ids)
+    pages = _open_pages(settings)
     if settings.labels_start is not None:
         origin = triple(a + b for a, b in zip(raw.origin, settings.labels_start, strict=True))
-        labels = replace(labels, origin=origin)
-    labels = check_labels(labels, raw)
+        pages = replace(pages, origin=origin)
+    labels = check_labels(_placed(name, settings, pages, raw), raw)
     _check_same_size(raw, labels)
     start = triple(b - a for a, b in zip(raw.origin, labels.origin, strict=True))
-    return Source(name, settings, raw, labels, start)
+    return Source(name, settings, raw, labels, start, pages)
+
+
+def _open_pages(settings: VolumeSettings) -> Volume:
+    """The labels as they are stored; that sections are missing is no news where the settings say which."""
+    assert settings.labels is not None, "the caller has checked"
+    with warnings.catch_warnings():
+        if settings.labels_sections is not None:
+            warnings.simplefilter("ignore", MissingPagesWarning)
+        return open_volume(
+            settings.labels, role="labels", voxel_size_nm=settings.voxel_size_nm, rgb_ids=settings.rgb_ids
+        )
+
+
+def _placed(name: str, settings: VolumeSettings, pages: Volume, raw: Volume) -> Volume:
+    """Labels with each page at its section of raw, where the settings say which."""
+    sections = settings.labels_sections
+    if sections is None:
+        return pages
+    if pages.channels is None and pages.shape[0] != len(sections):
+        raise UserError(
+            f"volumes.{name}.labels_sections: wanted {pages.shape[0]}, one for each section of {pages.path}, got"
+            f" {len(sections)}: list the section of raw that each is of"
+        )
+    if sections[-1] >= raw.shape[0]:
+        raise UserError(
+            f"volumes.{name}.labels_sections: wanted sections of raw, which has z 0..{raw.shape[0]}, got"
+            f" {sections[-1]}: count them from 0"
+        )
+    _, y, x = pages.origin
+    return replace(spread_sections(pages, sections), origin=(raw.origin[0] + sections[0], y, x))
 
 
 def _check_same_size(raw: Volume, labels: Volume) -> None:
@@ -156,14 +197,15 @@ def _check_same_size(raw: Volume, labels: Volume) -> None:
 
 def _check_covered(source: Source, role: Role) -> None:
     """Refuse a role that needs labels where there are none."""
-    boxes = source.boxes(role)
-    if boxes and source.labels_box is None and role != "test":
+    boxes, covered = source.boxes(role), source.labels_boxes
+    if boxes and not covered and role != "test":
         raise UserError(f"volumes.{source.name}.{role}: wanted labels there, but volumes.{source.name}.labels is none")
     for box in boxes:
-        if source.labels_box is not None and not source.labels_box.contains(box):
+        if covered and not any(each.contains(box) for each in covered):
+            shown = "; ".join(map(str, covered[:4])) + (f" and {len(covered) - 4} more" if len(covered) > 4 else "")
             raise UserError(
-                f"volumes.{source.name}.{role}: {box} is not labelled throughout: labels cover {source.labels_box}."
-                " Make the region smaller, or set labels_start"
+                f"volumes.{source.name}.{role}: {box} is not labelled throughout: labels cover {shown}."
+                " Make the region smaller, or set labels_start or labels_sections"
             )
 
 

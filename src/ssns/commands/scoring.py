@@ -13,7 +13,6 @@ from ssns.commands.terminal import warn
 from ssns.experiment import Experiment
 from ssns.metrics import NothingSegmentedError, Scores, ScoringSettings, components, score
 from ssns.segmentation import sweep
-from ssns.space import Box
 
 
 def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -24,13 +23,14 @@ def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """
     source = part.source
     assert source.labels is not None, "only parts with labels are scored"
-    covered = source.labels_box or Box((0, 0, 0), (0, 0, 0))
-    common = covered.intersection(part.box)
-    here = common.relative_to(part.box.start).slices
     labels = np.zeros(part.box.shape, source.labels.dtype)
     known = np.zeros(part.box.shape, bool)
-    labels[here] = source.labels.read(common.relative_to(source.labels_start))
-    known[here] = True
+    for covered in source.labels_boxes:
+        common = covered.intersection(part.box)
+        if common.size:
+            here = common.relative_to(part.box.start).slices
+            labels[here] = source.labels.read(common.relative_to(source.labels_start))
+            known[here] = True
     if source.settings.ignored is not None:
         known &= labels != source.settings.ignored
     return components(labels, background=source.settings.background), known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +38,10 @@ _PILLOW_MODES: dict[str, tuple[str, int]] = {
     "RGBA": ("uint8", 4),
 }
 """Type and samples of the kinds of pixels that PNG and JPEG have."""
+
+
+class MissingPagesWarning(UserWarning):
+    """The numbers in the names of pages leave sections out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +89,7 @@ def open_pages(folder: Path, *, rgb_ids: bool) -> Volume:
         UserError: There are no pages, two for one section, or pages of different shape or type.
 
     Warns:
-        UserWarning: The numbers in the names leave sections out.
+        MissingPagesWarning: The numbers in the names leave sections out.
     """
     files = page_files(folder)
     if not files:
@@ -108,20 +113,28 @@ def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)
 
 
-def _check_numbering(folder: Path, files: tuple[Path, ...]) -> None:
-    """Tell of sections that are missing or double, where one number in the names counts them."""
+def page_numbers(files: Sequence[Path]) -> list[int]:
+    """The one number in the names of pages that counts them; empty where there is none, or more than one."""
+    varying = [column for column in _columns(files) if len(set(column)) > 1]
+    return [number for number in varying[0] if isinstance(number, int)] if len(varying) == 1 else []
+
+
+def _columns(files: Sequence[Path]) -> list[list[int] | list[str]]:
+    """What is at each place of the names, texts and numbers in turn; nothing where the names differ in kind."""
     fields = [re.split(r"(\d+)", file.stem) for file in files]
     if len({len(parts) for parts in fields}) > 1:
-        return
-    columns = [
-        [int(p) for p in column] if i % 2 else list(column) for i, column in enumerate(zip(*fields, strict=True))
-    ]
-    varying = [i for i, column in enumerate(columns) if len(set(column)) > 1]
-    if len(files) > 1 and not varying:
+        return []
+    return [[int(p) for p in column] if i % 2 else list(column) for i, column in enumerate(zip(*fields, strict=True))]
+
+
+def _check_numbering(folder: Path, files: tuple[Path, ...]) -> None:
+    """Tell of sections that are missing or double, where one number in the names counts them."""
+    columns = _columns(files)
+    if len(files) > 1 and columns and all(len(set(column)) == 1 for column in columns):
         raise UserError(f"{folder}: {files[0].name} and {files[1].name} are one section; move one away")
-    if len(varying) != 1 or varying[0] % 2 == 0:
+    numbers = page_numbers(files)
+    if not numbers:
         return
-    numbers = [int(number) for number in columns[varying[0]]]
     for (number, file), (following, other) in pairwise(zip(numbers, files, strict=True)):
         if number == following:
             raise UserError(f"{folder}: {file.name} and {other.name} are one section; move one away")
@@ -132,6 +145,7 @@ def _check_numbering(folder: Path, files: tuple[Path, ...]) -> None:
         warnings.warn(
             f"{folder}: sections {listed}{more} are missing between {numbers[0]} and {numbers[-1]}; the pages "
             f"are stacked as {len(files)} neighbouring sections: put blank pages in, or say which sections they are",
+            MissingPagesWarning,
             stacklevel=2,
         )
 
