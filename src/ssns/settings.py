@@ -27,3 +27,15 @@ class Component(BaseModel):
             key: None if value == "none" and key in fields and NoneType in get_args(fields[key].annotation) else value
             for key, value in table.items()
         }
+
+
+def component_types(annotation: Any) -> list[type[BaseModel]]:
+    """The settings models that an annotation admits, through unions, tuples and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in component_types(part)]
+
+
+def type_tag(model: type[BaseModel]) -> str | None:
+    """The word that chooses a model in a union, if it is made for one."""
+    return model.model_fields["type"].default if "type" in model.model_fields else None

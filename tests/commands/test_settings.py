@@ -5,7 +5,8 @@ from pydantic import BaseModel
 
 from ssns.commands.settings import print_settings, setting_rows
 from ssns.errors import UserError
-from ssns.experiment import Experiment, component_types
+from ssns.experiment import Experiment
+from ssns.settings import component_types
 
 ROWS = list(setting_rows(Experiment))
 

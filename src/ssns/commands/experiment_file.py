@@ -7,7 +7,8 @@ from typing import Any, get_args, get_origin
 
 import tomlkit
 
-from ssns.experiment import Experiment, Region, VolumeSettings, component_types, type_tag
+from ssns.experiment import Experiment, Region, VolumeSettings
+from ssns.settings import component_types, type_tag
 
 UNSET_ROLES = ("labelled", "validation", "test", "target")
 """What the file tells of where it is not set."""

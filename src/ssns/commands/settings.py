@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from ssns.commands.terminal import say
 from ssns.errors import UserError
-from ssns.experiment import Experiment, component_types, type_tag
+from ssns.experiment import Experiment
+from ssns.settings import component_types, type_tag
 
 Row = tuple[str, str, str]
 """Dotted key, default, description."""

@@ -117,7 +117,7 @@ def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Pa
     """What the weights depend on."""
     settings = experiment.model_dump(
         mode="json",
-        exclude={"name", "runs", "preset", "pretraining", "prediction", "segmentation", "scoring", "volumes"},
+        exclude={"name", "runs", "base", "preset", "pretraining", "prediction", "segmentation", "scoring", "volumes"},
     )
     settings["training"] = learned_settings(settings["training"])
     volumes = {
