@@ -1,6 +1,4 @@
-import tomllib
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +10,6 @@ from ssns.networks import ResidualUNetSettings
 from ssns.segmentation import Multicut, Waterz
 from ssns.space import Box
 
-SHIPPED = sorted((Path(__file__).parents[1] / "experiments").glob("**/*.toml"))
 BOUNDS = Box.of_shape((10, 64, 64))
 
 
@@ -28,28 +25,6 @@ def refusal(folder, text="", **changes):
     with pytest.raises(UserError) as error:
         load(folder, text, **changes)
     return [line.strip() for line in str(error.value).splitlines()[1:]]
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_shipped_experiment_is_valid_and_says_only_what_differs(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("SSNS_DEVELOPMENT_DATA", str(tmp_path))
-    experiment = load_experiment(path)
-    for volume in experiment.volumes.values():
-        assert Path(volume.raw).parent == tmp_path
-    bounds = {name: Box.of_shape((100, 1024, 1024)) for name in experiment.volumes}
-    files = {name: volume.raw for name, volume in experiment.volumes.items()}
-    assert check_roles(experiment, bounds, files) == []
-    table = tomllib.loads(path.read_text())
-    given = {key for key in table if key not in ("name", "volumes")}
-    assert all(getattr(experiment, key) != getattr(Experiment.model_validate(_least(table)), key) for key in given)
-
-
-def _least(table):
-    return {"volumes": {name: {"raw": volume["raw"]} for name, volume in table["volumes"].items()}}
-
-
-def test_there_are_shipped_experiments():
-    assert SHIPPED
 
 
 class TestReading:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -13,7 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ssns.errors import UserError
-from ssns.experiment.explaining import explain, listed
+from ssns.experiment.explaining import explain
 from ssns.experiment.models import Experiment
 from ssns.presets import Preset, merged, preset_table
 from ssns.settings import component_types, type_tag
@@ -42,23 +41,20 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
 
 
 def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) -> dict[str, Any]:
-    """The settings of a file with those that come below: of the file in ``base``, or of the preset that it names."""
+    """The settings of a file on top of those of the preset that it names, on top of those of the file in ``base``."""
     table = _parsed(path)
     for name, value in changes.items():
         _set(table, name.split("."), value)
     _resolve_paths(table, path.parent)
-    base, preset = table.get("base"), table.get("preset", "none")
-    if isinstance(base, str):
+    below: dict[str, Any] = {}
+    base, preset = table.get("base", "none"), table.get("preset", "none")
+    if isinstance(base, str) and base != "none":
         if Path(base) in (path, *above):
             raise UserError(f"experiment: {path} is based on {base}, which is based on it: leave one base out")
-        return merged(_read(Path(base), {}, (path, *above)), table)
-    if preset == "none":
-        return table
-    if preset not in get_args(Preset):
-        near = difflib.get_close_matches(str(preset), get_args(Preset), 1)
-        hint = f"did you mean {near[0]!r}?" if near else listed(get_args(Preset))
-        raise UserError(f"experiment: {path} has a mistake:\n  preset: there is no {preset!r}; {hint}")
-    return merged(preset_table(preset), table)
+        below = _read(Path(base), {}, (path, *above))
+    if preset in get_args(Preset):
+        below = merged(below, preset_table(preset))
+    return merged(below, table)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -83,9 +79,8 @@ def _set(table: dict[str, Any], names: list[str], value: Any) -> None:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
     """Make all paths absolute, as seen from the file's folder; $NAME is of the environment."""
-    if "runs" in table or "base" not in table:
-        table["runs"] = _resolved(str(table.get("runs", "runs")), folder)
-    _resolve(table, ("base",), folder)
+    table.setdefault("runs", "runs")
+    _resolve(table, ("runs", "base"), folder)
     volumes = table.get("volumes")
     for volume in volumes.values() if isinstance(volumes, dict) else ():
         _resolve(volume, ("raw", "labels"), folder)
