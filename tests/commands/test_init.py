@@ -1,3 +1,4 @@
+import math
 import re
 import tomllib
 
@@ -197,7 +198,7 @@ class TestPagesOfScatteredSections:
         prints = {
             sections: open_sources(load_experiment(folder / "experiment.toml", {
                 "volumes.raw.labels_sections": list(sections), "volumes.raw.labelled": [], "volumes.raw.validation": [],
-            }))["raw"].labels_fingerprint(verify=True)
+            }))["raw"].labels_fingerprint(math.inf)
             for sections in ((3, 17, 18, 31), (3, 17, 18, 32))
         }  # fmt: skip
         first, second = prints.values()

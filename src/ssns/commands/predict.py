@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment
 from ssns.commands.terminal import progress_bar, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
-from ssns.volume import create_volume, open_volume
+from ssns.volume import create_volume, fingerprint, open_volume
 from ssns.volume.normalization import IntensityRange
 
 if TYPE_CHECKING:
@@ -29,17 +30,20 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     path = checkpoint or folder.best
     if not path.is_file():
         raise UserError(f"checkpoint: no file at {path}: run `ssns train` first, or name one with --checkpoint FILE")
+    raw = cache(lambda name, hash_up_to: fingerprint(sources[name].raw, hash_up_to=hash_up_to))
     state = path.stat()
-    raw = {name: source.fingerprint(verify=verify)["raw"] for name, source in sources.items()}
     common = {
         "checkpoint": {"bytes": state.st_size, "modified_ns": state.st_mtime_ns},
         "settings": experiment.prediction.model_dump(mode="json", exclude=HARDWARE),
     }
+
+    def describe(part: Part, hash_up_to: float) -> dict[str, Any]:
+        return common | {"box": str(part.box), "raw": raw(part.source.name, hash_up_to)}
+
     pending = []
     for part in parts(experiment, sources):
-        content = common | {"box": str(part.box), "raw": raw[part.source.name]}
-        stamp = folder.stamp(f"{part.name}/affinities", content)
-        if not stamp.holds(folder.affinities(part.name), f"predict {part.name}", verify=verify):
+        stamp = folder.stamp(f"{part.name}/affinities", partial(describe, part), verify=verify)
+        if not stamp.holds(folder.affinities(part.name), f"predict {part.name}"):
             pending.append((part, stamp))
     if not pending:
         return

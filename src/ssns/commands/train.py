@@ -80,12 +80,16 @@ def _stamp(experiment: Experiment, folder: RunFolder, used: dict[str, Source], *
         mode="json", exclude={"name", "runs", "prediction", "segmentation", "scoring", "volumes"}
     )
     settings["training"] = {key: value for key, value in settings["training"].items() if key not in LOOP_ONLY}
-    volumes = {
-        name: source.settings.model_dump(mode="json", include={"labelled", "validation"})
-        | source.fingerprint(verify=verify)
-        for name, source in used.items()
-    }
-    return Stamp(folder.training / "stamp.json", {"settings": settings, "volumes": volumes})
+
+    def describe(hash_up_to: float) -> dict[str, Any]:
+        volumes = {
+            name: source.settings.model_dump(mode="json", include={"labelled", "validation"})
+            | source.fingerprint(hash_up_to)
+            for name, source in used.items()
+        }
+        return {"settings": settings, "volumes": volumes}
+
+    return Stamp(folder.training / "stamp.json", describe, verify)
 
 
 def _set_aside(training: Path, changes: list[str] | None) -> None:
