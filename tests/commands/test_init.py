@@ -130,7 +130,7 @@ class TestPagesOfScatteredSections:
         experiment, table = init(folder, labels="pages", sections="3,17,18,31")
         assert table["volumes"]["raw"]["labels_sections"] == list(self.SECTIONS)
         told = capsys.readouterr().out
-        assert "labels: its 4 pages are of the sections 3, 17, 18, 31 of raw, as --sections lists\n" in told
+        assert "labels: the 4 pages are of the sections 3, 17, 18, 31 of raw, as --sections lists\n" in told
         assert "labels: 4 sections of z 3..32, y 0..48, x 0..48, 24 neurons" in told
         assert "scattered sections" in told
         source = open_sources(experiment)["raw"]
