@@ -1,6 +1,8 @@
+import os
 import re
 
 import pytest
+import tifffile
 from toy_experiment import make_toy, touch, toy
 
 import ssns.commands.segment
@@ -25,8 +27,9 @@ def test_everything_is_there(finished_run):
     assert {part.name for part in folder.path.glob("a-*")} == {"a-validation", "a-test"}
 
 
-def test_a_finished_run_is_skipped_without_torch(finished, capsys, monkeypatch):
+def test_a_finished_run_is_skipped_without_torch_and_without_reading_data(finished, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setattr("ssns.volume.opening._hash", lambda volume: pytest.fail(f"{volume.path} is read"))
     run_experiment(toy(finished))
     assert stages_done(capsys.readouterr().out) == []
 
@@ -58,6 +61,21 @@ def test_a_touched_input_counts_as_changed_unless_its_data_are_compared(finished
     touch(finished.with_name("raw.tif"))
     run_experiment(toy(finished))
     assert stages_done(capsys.readouterr().out) == ["train", "predict", "sweep", "segment", "evaluate"]
+
+
+@pytest.mark.parametrize("name", ["raw", "labels"])
+def test_one_other_voxel_is_seen_where_data_are_compared(finished, capsys, name):
+    path = finished.with_name(f"{name}.tif")
+    before = path.stat()
+    voxels = tifffile.imread(path)
+    voxels[20, 20, 20] += 1
+    tifffile.imwrite(path, voxels)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    run_experiment(toy(finished))
+    assert stages_done(capsys.readouterr().out) == []
+    run_experiment(toy(finished), verify=True)
+    assert stages_done(capsys.readouterr().out) == list(STAGES)
 
 
 def test_weights_given_are_not_trained(finished, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -7,14 +8,14 @@ from contextlib import suppress
 import pytest
 from toy_experiment import make_toy, toy
 
-from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, resolved_toml
+from ssns.commands.run_folder import HASHED_BYTES, RunFolder, Stamp, keep_experiment, resolved_toml
 from ssns.errors import UserError
 from ssns.experiment import load_experiment
 
 
 def differences(before, now, folder):
-    Stamp(folder / "x.stamp.json", before).write()
-    return Stamp(folder / "x.stamp.json", now).differences()
+    Stamp(folder / "x.stamp.json", lambda _: before).write()
+    return Stamp(folder / "x.stamp.json", lambda _: now).differences()
 
 
 def state(**changes):
@@ -42,11 +43,28 @@ def test_differences_name_what_has_changed(before, now, changed, tmp_path):
 
 
 def test_no_stamp_is_not_no_difference(tmp_path):
-    assert Stamp(tmp_path / "x.stamp.json", {}).differences() is None
+    assert Stamp(tmp_path / "x.stamp.json", lambda _: {}).differences() is None
+
+
+@pytest.mark.parametrize(("verify", "asked"), [(False, [0, HASHED_BYTES]), (True, [math.inf])])
+def test_data_are_hashed_to_be_kept_and_not_to_be_compared_unless_asked(verify, asked, tmp_path):
+    hashed_up_to = []
+
+    def describe(hash_up_to):
+        hashed_up_to.append(hash_up_to)
+        return {"raw": state(**({"blake2b": "s"} if hash_up_to else {}))}
+
+    stamp = Stamp(tmp_path / "x.stamp.json", describe, verify)
+    with stamp.renewed():
+        assert hashed_up_to == asked[-1:]  # before the work, which may take hours
+    assert stamp.differences() == []
+    assert stamp.key
+    assert sorted(hashed_up_to) == asked
+    assert json.loads(stamp.path.read_text())["raw"]["blake2b"] == "s"
 
 
 def test_a_stamp_is_gone_while_the_work_is_done_and_stays_away_if_it_fails(tmp_path):
-    stamp = Stamp(tmp_path / "x.stamp.json", {"a": 1})
+    stamp = Stamp(tmp_path / "x.stamp.json", lambda _: {"a": 1})
     stamp.write()
     with suppress(KeyboardInterrupt), stamp.renewed():
         assert not stamp.path.exists()

@@ -1,3 +1,5 @@
+import math
+
 import h5py
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def test_every_format_reads_what_another_wrote_through_a_writer(tmp_path, save):
 
 
 def test_fingerprints_of_all_formats_agree_on_the_voxels(tmp_path):
-    stated = [fingerprint(save(tmp_path), verify=True) for save in FORMATS.values()]
+    stated = [fingerprint(save(tmp_path), hash_up_to=math.inf) for save in FORMATS.values()]
     assert len({found["blake2b"] for found in stated}) == 1
     assert [found["files"] for found in stated] == [1, 5, 1, 3]
     assert all(found["shape"] == [5, 20, 30] and found["dtype"] == "uint8" for found in stated)
@@ -77,8 +79,14 @@ def test_one_voxel_changes_the_hash_of_a_verified_fingerprint(tmp_path):
     changed[4, 19, 29] ^= 1
     write_volume(tmp_path / "a.zarr", RAW)
     write_volume(tmp_path / "b.zarr", changed)
-    hashes = [fingerprint(tmp_path / name, verify=True)["blake2b"] for name in ("a.zarr", "b.zarr")]
+    hashes = [fingerprint(tmp_path / name, hash_up_to=math.inf)["blake2b"] for name in ("a.zarr", "b.zarr")]
     assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize(("more", "hashed"), [(-1, False), (0, True)])
+def test_only_volumes_up_to_the_bound_are_hashed(tmp_path, more, hashed):
+    write_volume(tmp_path / "a.zarr", RAW.astype(np.uint16))
+    assert ("blake2b" in fingerprint(tmp_path / "a.zarr", hash_up_to=2 * RAW.size + more)) == hashed
 
 
 def test_the_fingerfoundof_a_dataset_looks_at_the_dataset_alone(tmp_path):

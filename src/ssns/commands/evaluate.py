@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssns.commands.inputs import Part, open_sources, parts
+from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, provenance, resolved_toml, shown, write_json
 from ssns.commands.scoring import scored, swept_scores, truths
 from ssns.commands.segment import chosen_value, open_affinities, segmentation_stamp
@@ -49,7 +49,7 @@ def evaluate_experiment(
         open_affinities(experiment, folder, part)
     value = chosen_value(experiment, folder)
     stamp = _stamp(experiment, folder, found, value, more or {}, verify=verify)
-    if stamp.holds(folder.report, "evaluate", verify=verify):
+    if stamp.holds(folder.report, "evaluate"):
         rows: Rows = json.loads(folder.scores.read_text())["rows"]
         _print(rows)
         return rows
@@ -91,19 +91,23 @@ def _stamp(
         if changes != []:
             why = "is unfinished" if changes is None else f"was made before a change of {shown(changes)}"
             raise UserError(f"segmentation: that of {part.name} {why}: run `ssns segment` first")
-    content = {
-        "sweep": experiment.segmentation.model_dump(mode="json") | {"value": value},
-        "scoring": experiment.scoring,
-        "more": {name: dict(row) for name, row in more.items()},
-        "parts": {
-            part.name: {
-                "segmentation": fingerprint(folder.segmentation(part.name)),
-                "labels": part.source.labels_fingerprint(verify=verify),
-            }
-            for part in found
-        },
-    }
-    return folder.stamp("scores", content)
+
+    def describe(hash_up_to: float) -> dict[str, Any]:
+        labels = labels_fingerprints(found, hash_up_to)
+        return {
+            "sweep": experiment.segmentation.model_dump(mode="json") | {"value": value},
+            "scoring": experiment.scoring,
+            "more": {name: dict(row) for name, row in more.items()},
+            "parts": {
+                part.name: {
+                    "segmentation": fingerprint(folder.segmentation(part.name)),
+                    "labels": labels[part.source.name],
+                }
+                for part in found
+            },
+        }
+
+    return folder.stamp("scores", describe, verify=verify)
 
 
 def _judge(experiment: Experiment, folder: RunFolder, found: Sequence[Part], value: float) -> tuple[Rows, Pictures]:

@@ -102,7 +102,7 @@ def _opened(name: str, inputs: Inputs) -> Source:
             f" --labels-start; got {inputs.sections}"
         )
     say(
-        f"labels: its {len(chosen)} pages are of the sections {', '.join(map(str, chosen))} of raw, as --sections lists"
+        f"labels: the {len(chosen)} pages are of the sections {', '.join(map(str, chosen))} of raw, as --sections lists"
     )
     return open_source(name, _volume_settings(inputs, chosen))
 

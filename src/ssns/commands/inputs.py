@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,21 +57,21 @@ class Source:
         """The boxes of a role, in voxels of raw."""
         return region_boxes(getattr(self.settings, role), self.raw.box, f"volumes.{self.name}.{role}")
 
-    def fingerprint(self, *, verify: bool) -> dict[str, Any]:
-        """What tells whether raw or labels have changed; ``verify`` reads their data."""
-        found = self.raw_fingerprint(verify=verify)
-        return found if self.labels is None else found | {"labels": self.labels_fingerprint(verify=verify)}
+    def fingerprint(self, hash_up_to: float) -> dict[str, Any]:
+        """What tells whether raw or labels have changed; the data of each are hashed up to so many bytes."""
+        found = self.raw_fingerprint(hash_up_to)
+        return found if self.labels is None else found | {"labels": self.labels_fingerprint(hash_up_to)}
 
-    def labels_fingerprint(self, *, verify: bool) -> dict[str, Any] | None:
+    def labels_fingerprint(self, hash_up_to: float) -> dict[str, Any] | None:
         """What tells whether labels, or the meaning of their ids and place, have changed; None without labels."""
         if self.pages is None:
             return None
         meaning = self.settings.model_dump(mode="json", include={"background", "ignored", "rgb_ids", "labels_sections"})
-        return fingerprint(self.pages, verify=verify) | meaning | {"start": list(self.labels_start)}
+        return fingerprint(self.pages, hash_up_to=hash_up_to) | meaning | {"start": list(self.labels_start)}
 
-    def raw_fingerprint(self, *, verify: bool) -> dict[str, Any]:
+    def raw_fingerprint(self, hash_up_to: float) -> dict[str, Any]:
         """What tells whether raw has changed."""
-        return {"raw": fingerprint(self.raw, verify=verify)}
+        return {"raw": fingerprint(self.raw, hash_up_to=hash_up_to)}
 
     def unlabelled(self, role: Role, intensity: IntensityRange) -> RawVolume:
         """Raw of the boxes of a role."""
@@ -221,6 +221,12 @@ def parts(experiment: Experiment, sources: dict[str, Source]) -> list[Part]:
         for source in sources.values()
         for part in _numbered(source, role, (source.raw.box,) if whole and role == "target" else source.boxes(role))
     ]
+
+
+def labels_fingerprints(found: Iterable[Part], hash_up_to: float) -> dict[str, dict[str, Any] | None]:
+    """The `Source.labels_fingerprint` of each volume that has a part, by its name."""
+    sources = {part.source.name: part.source for part in found}
+    return {name: source.labels_fingerprint(hash_up_to) for name, source in sources.items()}
 
 
 def _numbered(source: Source, role: Role, boxes: Sequence[Box]) -> list[Part]:

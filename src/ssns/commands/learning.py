@@ -19,9 +19,7 @@ LOOP_ONLY = {
 """Settings of a training that one under way may go on without, or with others."""
 
 
-def learned_once(
-    name: str, stamp: Stamp, training: TrainingSettings, learn: Callable[[], None], *, verify: bool
-) -> Path:
+def learned_once(name: str, stamp: Stamp, training: TrainingSettings, learn: Callable[[], None]) -> Path:
     """Learn, or go on, or say that it is done; returns the path of the best checkpoint.
 
     The stamp is written before the first step: it says whether checkpoints of a killed training may be gone on from. Of
@@ -32,10 +30,9 @@ def learned_once(
         stamp: What the weights are made of; checkpoints are in its folder.
         training: Settings of the loop.
         learn: Trains in that folder; from its ``last.pt``, if there is one.
-        verify: The stamp holds hashes of data.
     """
     folder = stamp.path.parent
-    work = _begin(name, folder, stamp, verify=verify) if is_first_process() else None
+    work = _begin(name, folder, stamp) if is_first_process() else None
     if processes() > 1:
         from ssns.training.loop import as_the_first_process
 
@@ -58,10 +55,10 @@ def check_patch(name: str, training: TrainingSettings, stride: Triple) -> None:
         raise UserError(f"{name}.patch: wanted multiples of {stride} (z, y, x), got {training.patch}")
 
 
-def _begin(name: str, folder: Path, stamp: Stamp, *, verify: bool) -> bool:
+def _begin(name: str, folder: Path, stamp: Stamp) -> bool:
     """Make the folder ready; False where there is nothing to do."""
     changes = stamp.differences()
-    if changes == [] and verify:
+    if changes == [] and stamp.verify:
         stamp.write()  # what was compared: the hashes, and the present times of files
     if changes == [] and (folder / "done").exists():
         if (folder / "best.pt").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +30,19 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     path = checkpoint or folder.best
     if not path.is_file():
         raise UserError(f"checkpoint: no file at {path}: run `ssns train` first, or name one with --checkpoint FILE")
-    raw = {name: source.raw_fingerprint(verify=verify)["raw"] for name, source in sources.items()}
+    raw = cache(lambda name, hash_up_to: sources[name].raw_fingerprint(hash_up_to))
     common = {
         "checkpoint": file_state(path),
         "settings": experiment.prediction.model_dump(mode="json", exclude=HARDWARE),
     }
+
+    def describe(part: Part, hash_up_to: float) -> dict[str, Any]:
+        return common | {"box": str(part.box)} | raw(part.source.name, hash_up_to)
+
     pending = []
     for part in parts(experiment, sources):
-        content = common | {"box": str(part.box), "raw": raw[part.source.name]}
-        stamp = folder.stamp(f"{part.name}/affinities", content)
-        if not stamp.holds(folder.affinities(part.name), f"predict {part.name}", verify=verify):
+        stamp = folder.stamp(f"{part.name}/affinities", partial(describe, part), verify=verify)
+        if not stamp.holds(folder.affinities(part.name), f"predict {part.name}"):
             pending.append((part, stamp))
     if not pending:
         return

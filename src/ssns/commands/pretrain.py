@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources
@@ -47,24 +47,27 @@ def pretrain_experiment(experiment: Experiment, *, verify: bool = False) -> Path
             "volumes: wanted regions to pre-train on, got none: set volumes.NAME.unlabelled, for example to "
             '"0:100", or leave [pretraining] out'
         )
-    content = {
-        "settings": experiment.model_dump(mode="json", include={"seed", "normalization", "network"}),
-        "pretraining": settings.model_dump(mode="json")
-        | {"training": learned_settings(settings.training.model_dump(mode="json"))},
-        "volumes": {
+
+    def describe(hash_up_to: float) -> dict[str, Any]:
+        loop = learned_settings(settings.training.model_dump(mode="json"))
+        volumes = {
             name: source.settings.model_dump(mode="json", include={"unlabelled", "validation"})
-            | source.raw_fingerprint(verify=verify)
+            | source.raw_fingerprint(hash_up_to)
             for name, source in (learned | watched).items()
-        },
-    }
+        }
+        return {
+            "settings": experiment.model_dump(mode="json", include={"seed", "normalization", "network"}),
+            "pretraining": settings.model_dump(mode="json") | {"training": loop},
+            "volumes": volumes,
+        }
 
     def learn() -> None:
         if is_first_process():
             keep_experiment(experiment, folder, "pretrain")
         _fit(experiment, settings, folder, learned, watched)
 
-    stamp = Stamp(folder.pretraining / "stamp.json", content)
-    return learned_once("pretrain", stamp, settings.training, learn, verify=verify)
+    stamp = Stamp(folder.pretraining / "stamp.json", describe, verify)
+    return learned_once("pretrain", stamp, settings.training, learn)
 
 
 def _fit(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,9 +64,9 @@ class RunFolder:
         """Segments of a part."""
         return self.path / part / "segmentation.zarr"
 
-    def stamp(self, name: str, content: Mapping[str, Any]) -> Stamp:
+    def stamp(self, name: str, describe: Describe, *, verify: bool = False) -> Stamp:
         """The stamp of what is called ``name`` (a path without suffix) in this folder."""
-        return Stamp(self.path / f"{name}.stamp.json", content)
+        return Stamp(self.path / f"{name}.stamp.json", describe, verify)
 
     @property
     def history(self) -> Path:
@@ -128,20 +130,37 @@ def _lock(file: IO[str]) -> bool:
     return True
 
 
+HASHED_BYTES = 4 * 2**30
+"""Of an input of at most so many bytes of voxels, decoded, the data are hashed whenever a stage does its work: seconds,
+beside minutes. A later ``--verify`` compares them; those of larger inputs only if that work had ``--verify`` too."""
+
+Describe = Callable[[float], Mapping[str, Any]]
+"""``describe(hash_up_to)``: settings, and fingerprints of inputs, with hashes of those of at most so many bytes of
+voxels; JSON-ready."""
+
+
 @dataclass(frozen=True)
 class Stamp:
     """What something was made of; an equal stamp means that it need not be made again.
 
     It is removed before what it speaks for is touched and written after, so that a kill between never makes a half-made
-    thing look done.
+    thing look done. Without ``verify`` no data are read to compare it; what is written has the hashes of inputs of at
+    most `HASHED_BYTES` all the same.
 
     Attributes:
         path: The file that keeps it, beside what was made.
-        content: Settings and fingerprints of inputs, JSON-ready.
+        describe: Tells what it is made of.
+        verify: Compare the data of inputs, whatever their size.
     """
 
     path: Path
-    content: Mapping[str, Any]
+    describe: Describe
+    verify: bool = False
+
+    @cached_property
+    def content(self) -> Mapping[str, Any]:
+        """What is compared."""
+        return self.describe(math.inf if self.verify else 0)
 
     @property
     def key(self) -> str:
@@ -156,27 +175,32 @@ class Stamp:
 
     def write(self) -> None:
         """Keep the stamp."""
-        write_json(self.path, self.content)
+        write_json(self.path, self._kept())
+
+    def _kept(self) -> Mapping[str, Any]:
+        return self.content if self.verify else self.describe(HASHED_BYTES)
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
         """Around the work: the old stamp goes before it, the new one is written where it ends well."""
+        kept = self._kept()  # of the data that the work begins with
         self.path.unlink(missing_ok=True)
         yield
-        self.write()
+        write_json(self.path, kept)
 
-    def holds(self, artefact: Path, name: str, *, verify: bool = False) -> bool:
+    def holds(self, artefact: Path, name: str) -> bool:
         """Whether ``artefact`` is there and up to date, which is said under ``name``; or else what has changed.
+
+        With ``verify`` the hashes that were compared are kept, and the present times of files, for later runs.
 
         Args:
             artefact: What the stamp speaks for.
             name: Stage and part, for the user.
-            verify: The content holds hashes of data: keep them, and the present times of files, for later runs.
         """
         changes = self.differences()
         if changes == [] and artefact.exists():
             say(f"{name}: skipped, {artefact} is up to date")
-            if verify:
+            if self.verify:
                 self.write()
             return True
         if changes:

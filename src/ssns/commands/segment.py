@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import psutil
 
-from ssns.commands.inputs import Part, open_sources, parts
+from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, write_json
 from ssns.commands.scoring import swept_scores, truths, weighted_means
 from ssns.commands.terminal import console, say
@@ -87,8 +88,8 @@ def chosen_value(experiment: Experiment, folder: RunFolder) -> float:
 
 def _choose(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], *, verify: bool) -> float:
     """The value with the lowest VOI sum over the validation parts; the method's own where nothing is known there."""
-    stamp = folder.stamp("choice", _sweep_inputs(experiment, folder, watched, verify=verify))
-    if stamp.holds(folder.choice, "segment: the sweep", verify=verify):
+    stamp = folder.stamp("choice", partial(_sweep_inputs, experiment, folder, watched), verify=verify)
+    if stamp.holds(folder.choice, "segment: the sweep"):
         return chosen_value(experiment, folder)
     keep_experiment(experiment, folder, "segment")
     method = experiment.segmentation.method
@@ -111,15 +112,16 @@ def _choose(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], 
 
 
 def _sweep_inputs(
-    experiment: Experiment, folder: RunFolder, watched: Sequence[Part], *, verify: bool
+    experiment: Experiment, folder: RunFolder, watched: Sequence[Part], hash_up_to: float
 ) -> dict[str, Any]:
+    labels = labels_fingerprints(watched, hash_up_to)
     return {
         "segmentation": experiment.segmentation.model_dump(mode="json"),
         "scoring": experiment.scoring,
         "parts": {
             part.name: {
                 "affinities": fingerprint(folder.affinities(part.name)),
-                "labels": part.source.labels_fingerprint(verify=verify),
+                "labels": labels[part.source.name],
             }
             for part in watched
         },
@@ -133,7 +135,7 @@ def segmentation_stamp(experiment: Experiment, folder: RunFolder, part: Part, va
         "method": method.model_dump(mode="json") | {method.swept: value},
         "affinities": fingerprint(folder.affinities(part.name)),
     }
-    return folder.stamp(f"{part.name}/segmentation", content)
+    return folder.stamp(f"{part.name}/segmentation", lambda _: content)
 
 
 def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinities: Volume, value: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources, parts
@@ -46,7 +46,7 @@ def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
         _fit(experiment, folder, inputs, start)
 
     stamp = _stamp(experiment, folder, inputs, start, verify=verify)
-    best = learned_once("train", stamp, experiment.training, learn, verify=verify)
+    best = learned_once("train", stamp, experiment.training, learn)
     if not is_first_process():
         raise SystemExit(0)  # the first one goes on alone
     return best
@@ -120,12 +120,15 @@ def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Pa
         exclude={"name", "runs", "base", "preset", "pretraining", "prediction", "segmentation", "scoring", "volumes"},
     )
     settings["training"] = learned_settings(settings["training"])
-    volumes = {
-        name: source.settings.model_dump(mode="json", include=set(ROLES)) | source.fingerprint(verify=verify)
-        for name, source in inputs.all.items()
-    }
-    content = {"settings": settings, "volumes": volumes, "start": None if start is None else file_state(start)}
-    return Stamp(folder.training / "stamp.json", content)
+
+    def describe(hash_up_to: float) -> dict[str, Any]:
+        volumes = {
+            name: source.settings.model_dump(mode="json", include=set(ROLES)) | source.fingerprint(hash_up_to)
+            for name, source in inputs.all.items()
+        }
+        return {"settings": settings, "volumes": volumes, "start": None if start is None else file_state(start)}
+
+    return Stamp(folder.training / "stamp.json", describe, verify)
 
 
 def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path | None) -> None:

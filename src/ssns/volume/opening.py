@@ -81,16 +81,17 @@ def split_dataset(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     return (Path(before), after) if named else (whole, None)
 
 
-def fingerprint(volume: Volume | str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
+def fingerprint(volume: Volume | str | os.PathLike[str], *, hash_up_to: float = 0) -> dict[str, Any]:
     """What tells whether a volume has changed, as values that JSON keeps.
 
     Args:
         volume: An open volume, or a path for ``open_volume``.
-        verify: Whether to read all voxels, and add their hash, which is the same for all formats.
+        hash_up_to: Bytes of voxels up to which all of them are read and their hash is added, which is the same for all
+            formats; 0: never, infinity: always.
 
     Returns:
-        ``files``, ``bytes``, ``modified_ns`` (the newest change of any file), ``shape``, ``dtype``, and with
-        ``verify`` ``blake2b``.
+        ``files``, ``bytes``, ``modified_ns`` (the newest change of any file), ``shape``, ``dtype``, and perhaps
+        ``blake2b``.
 
     Raises:
         UserError: There is no such volume, or it is one in memory.
@@ -107,7 +108,8 @@ def fingerprint(volume: Volume | str | os.PathLike[str], *, verify: bool = False
         "shape": [int(n) for n in opened.array.shape],
         "dtype": opened.dtype.name,
     }
-    return {**stated, "blake2b": _hash(opened)} if verify else stated
+    size = opened.box.size * (opened.channels or 1) * opened.dtype.itemsize
+    return {**stated, "blake2b": _hash(opened)} if size <= hash_up_to else stated
 
 
 def _open(file: Path, dataset: str | None, role: Role, rgb_ids: bool) -> Volume:
