@@ -111,6 +111,11 @@ class Box:
         return ", ".join(f"{axis} {start}..{stop}" for axis, start, stop in parts)
 
 
+def inner(shape: Iterable[int], lost: Triple) -> tuple[slice, slice, slice]:
+    """The index of what is left of an array of ``shape`` (z, y, x) without ``lost`` voxels at each side."""
+    return Box.of_shape(shape).grown(triple(-n for n in lost)).slices
+
+
 def cover(bounds: Box, shape: Triple) -> list[Box]:
     """Boxes of ``shape`` that cover ``bounds`` once, in z, y, x order; those at the far faces are cut.
 

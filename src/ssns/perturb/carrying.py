@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ssns.affinities import GridSymmetry, edge_ends, transform_affinities
 from ssns.perturb.resampling import warp_sections
-from ssns.space import Triple, triple
+from ssns.space import Triple, inner, triple
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +159,7 @@ class Carried:
         covered = self.affinities.shape[-3:]
         patch = triple(n + 2 * lost for n, lost in zip(covered, self.lost, strict=True))
         field = warp.displacement(patch, self.affinities.device).expand(2, *patch)
-        return field[(slice(None), *(slice(lost, lost + n) for n, lost in zip(covered, self.lost, strict=True)))]
+        return field[:, *inner(patch, self.lost)]
 
 
 def _inside(field: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from ssns.affinities import edge_ends
 from ssns.perturb import Patch
 from ssns.perturb.carrying import Carried
 from ssns.sampling import Batch, RawBatch
+from ssns.space import inner
 from ssns.training.mixing import Exchange, draw_exchange
 from ssns.training.objectives import ConsistencyObjective
 from ssns.training.supervised import Supervised
@@ -148,7 +149,7 @@ class Consistency:
             moved = start.moved(view.moves, keep_uncertain=self.settings.boundaries == "kept")
         if view.valid is None:
             return moved.affinities, moved.known
-        seen = view.valid[targets.predicted(view.shape)]
+        seen = view.valid[inner(view.shape, targets.shrink)]
         known = moved.known & seen
         for channel, offset in enumerate(targets.offsets):
             here, there = edge_ends(seen.shape, offset)
@@ -167,7 +168,7 @@ class Consistency:
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Logits of labelled patches and first views to where they belong; masks without the edges across the rim."""
         targets = self.labelled.targets
-        inside = targets.predicted(exchange.box.shape)
+        inside = inner(exchange.box.shape, targets.shrink)
         logits[:2] = Exchange(exchange.box[inside]).swap(*logits[:2])
         whole = exchange.whole_edges(targets.offsets)[:, *inside]
         target, known = carried
@@ -179,7 +180,7 @@ class Consistency:
         return logits.float()
 
     def _labelled_loss(self, logits: Tensor, raw: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        self.labelled.show(raw, target, logits[0], mask)
+        self.labelled.shown.keep(raw, target, logits[0], mask)
         each = [self.labelled.criterion(one, target, mask, self.labelled.process.total) for one in logits]
         return torch.stack(each).sum()
 

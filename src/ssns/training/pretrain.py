@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from ssns.sampling import RawBatch
-from ssns.space import Triple
+from ssns.space import Triple, inner
 from ssns.training.objectives import PretrainingSettings
-from ssns.training.supervised import Picture, Process
+from ssns.training.preview import Picture, Preview
+from ssns.training.supervised import Process
 
 VALIDATION_STREAM = 3
 """Of the draws of validation patches."""
@@ -42,9 +43,8 @@ class Pretraining:
         self.sampler = sampler
         self.settings = settings
         self.process = process
-        self.picture = picture
         self.shrink: Triple = network.shrink  # type: ignore[assignment]
-        self._shown: tuple[Tensor, ...] | None = None
+        self.shown = Preview(picture, self.shrink)
 
     @property
     def judged(self) -> nn.Module:
@@ -60,7 +60,7 @@ class Pretraining:
         drawn, number = batch
         perturbed, clean, counted = self.views(drawn, self.process.generator(number))
         logits = self.network(perturbed.contiguous(memory_format=torch.channels_last_3d)).float()
-        self._shown = (perturbed[0], clean[0], logits[0].detach().sigmoid(), counted[0])
+        self.shown.keep(perturbed, clean, logits, counted)
         return {"restoration": self.settings.loss(logits, clean, counted, self.process.total)}
 
     def views(self, batch: RawBatch, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,7 +72,7 @@ class Pretraining:
             perturbed.append(seen)
             clean.append(cleaned.raw)
             counted.append(mask)
-        inside = self._inside(batch.raw.shape[2:])
+        inside = inner(batch.raw.shape[2:], self.shrink)
         raw, target, mask = (torch.stack(found)[:, None] for found in (perturbed, clean, counted))
         return raw, target[:, :, *inside], mask[:, :, *inside]
 
@@ -96,11 +96,4 @@ class Pretraining:
 
     def preview(self) -> NDArray[np.uint8] | None:
         """Perturbed, clean and restored raw of the first patch of the latest batch."""
-        if self.picture is None or self._shown is None:
-            return None
-        raw, target, prediction, mask = (part.cpu().numpy() for part in self._shown)
-        return self.picture(raw[0][self._inside(raw.shape[1:])], target, prediction, mask)
-
-    def _inside(self, shape: Sequence[int]) -> tuple[slice, ...]:
-        """Where the network predicts a patch of ``shape`` (z, y, x)."""
-        return tuple(slice(lost, extent - lost) for lost, extent in zip(self.shrink, shape, strict=True))
+        return self.shown.draw()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ from ssns.affinities import BorderStyle, labels_to_affinities, widen_borders
 from ssns.losses import Loss, Total, alone
 from ssns.perturb import Engine, Patch
 from ssns.sampling import Batch, RawBatch
-from ssns.space import Triple
-
-Picture = Callable[[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[np.uint8]]
-"""``picture(raw, target, prediction, mask)`` as RGB."""
+from ssns.space import Triple, inner
+from ssns.training.preview import Picture, Preview
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,8 @@ class Targets:
         """Affinities and mask (b, c, z, y, x) of the part of patches (b, z, y, x) that the network predicts."""
         widened = widen_borders(labels, self.border, valid=valid)
         target, mask = labels_to_affinities(widened, self.offsets, valid=valid, outside=self.outside)
-        inside = self.predicted(labels.shape[1:])
+        inside = inner(labels.shape[1:], self.shrink)
         return target[(..., *inside)], mask[(..., *inside)]
-
-    def predicted(self, shape: Sequence[int]) -> tuple[slice, ...]:
-        """Where the network predicts a patch of ``shape`` (z, y, x)."""
-        return tuple(slice(lost, extent - lost) for lost, extent in zip(self.shrink, shape, strict=True))
 
 
 class Supervised:
@@ -112,8 +106,7 @@ class Supervised:
         self.criterion = loss
         self.augmentation = augmentation
         self.process = process
-        self.picture = picture
-        self._shown: tuple[Tensor, ...] | None = None
+        self.shown = Preview(picture, targets.shrink)
 
     @property
     def judged(self) -> nn.Module:
@@ -128,7 +121,7 @@ class Supervised:
         """The one term ``labelled``."""
         raw, target, mask = self.views(*batch)
         logits = self.network(raw.contiguous(memory_format=torch.channels_last_3d)).float()
-        self.show(raw, target, logits, mask)
+        self.shown.keep(raw, target, logits, mask)
         return {"labelled": self.criterion(logits, target, mask, self.process.total)}
 
     def views(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,16 +148,9 @@ class Supervised:
         """The places of its patches."""
         return "; ".join(batch[0].places)
 
-    def show(self, raw: Tensor, target: Tensor, logits: Tensor, mask: Tensor) -> None:
-        """Keep the first patch of a batch for the preview."""
-        self._shown = (raw[0], target[0], logits[0].detach().sigmoid(), mask[0])
-
     def preview(self) -> NDArray[np.uint8] | None:
         """Raw, target and prediction of the first patch of the latest batch."""
-        if self.picture is None or self._shown is None:
-            return None
-        raw, target, prediction, mask = (part.cpu().numpy() for part in self._shown)
-        return self.picture(raw[0][self.targets.predicted(raw.shape[1:])], target, prediction, mask)
+        return self.shown.draw()
 
 
 def _present(tensor: Tensor | None) -> Tensor:
