@@ -188,6 +188,26 @@ class TestInterpolatingMoves:
         assert known[:3].flatten(1).float().mean(1).min() > 0.5
 
 
+class TestScaleOfTheReference:
+    """reference 5.5 and 10.1: what counts of a patch of 160 x 160 whose student saw s x s."""
+
+    def share(self, size, *, honest):
+        shape = (1, 160, 160)
+        affinities = torch.ones(3, *shape)
+        start = Carried(affinities, torch.ones_like(affinities, dtype=torch.bool), NEAREST)
+        moves = [Zoom((size, size), (160, 160))]
+        found = start.moved(moves, keep_uncertain=True) if honest else start.moved_as_images(moves)
+        return found.known[0 if not honest else 1].float().mean().item()
+
+    @pytest.mark.parametrize(("size", "share"), [(240, (107 / 160) ** 2), (106, (106 / 160) ** 2)])
+    def test_as_images(self, size, share):
+        assert self.share(size, honest=False) == pytest.approx(share, rel=1e-6)
+
+    def test_honestly_all_of_a_magnified_patch_counts(self):
+        assert self.share(106, honest=True) == pytest.approx(159 / 160)  # but for edges that leave the patch
+        assert self.share(240, honest=True) == pytest.approx((106 / 160) * (105 / 160))
+
+
 class TestSmallerPredictions:
     """Networks without padding predict the inner part of a patch."""
 

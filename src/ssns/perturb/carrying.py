@@ -112,15 +112,20 @@ class Carried:
         return carried
 
     def _resized_as_image(self, warp: Warp) -> Carried:
-        field = self._inner_field(warp)
-        known = warp_sections(self.known, field) & _inside(field)
-        height, width = known.shape[-2:]
-        cut_y, cut_x = (
-            max(0, round((extent - extent * warp.linear[axis][axis]) / 2)) for axis, extent in ((0, height), (1, width))
-        )
-        central = known.new_zeros(known.shape)
-        central[..., cut_y : height - cut_y, cut_x : width - cut_x] = True
-        return replace(self, affinities=warp_sections(self.affinities, field), known=known & central)
+        import torch
+
+        affinities = warp_sections(self.affinities, self._inner_field(warp))
+        counted = torch.ones(affinities.shape[-2:], dtype=torch.bool, device=affinities.device)
+        for axis, extent in enumerate(counted.shape):
+            seen = round(extent * warp.linear[axis][axis])
+            place = torch.arange(extent, device=affinities.device)
+            margin = abs(seen - extent) // 2
+            if seen > extent:
+                # The patch in the middle of a canvas, and the nearest voxel of that.
+                place = place * seen // extent
+            within = (place >= margin) & (place < margin + min(seen, extent))
+            counted &= within[:, None] if axis == 0 else within
+        return replace(self, affinities=affinities, known=warp_sections(self.known, self._inner_field(warp)) & counted)
 
     def _transformed(self, symmetry: GridSymmetry) -> Carried:
         affinities, _ = transform_affinities(self.affinities, self.offsets, symmetry)
