@@ -75,25 +75,31 @@ def main() -> None:
     arguments.runs.mkdir(parents=True, exist_ok=True)
     pretrainings = sorted({seed for row in arguments.rows for seed in arguments.seeds if ROWS[row].pretrained})
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda seed: pretrain(arguments.data, arguments.runs, seed), pretrainings))
-        wanted = [(row, seed) for seed in arguments.seeds for row in arguments.rows]
+        codes = pool.map(lambda seed: pretrain(arguments.data, arguments.runs, seed), pretrainings)
+        failed = {seed for seed, code in zip(pretrainings, codes, strict=True) if code}
+        wanted = [
+            (row, seed)
+            for seed in arguments.seeds
+            for row in arguments.rows
+            if not (ROWS[row].pretrained and seed in failed)
+        ]
         list(pool.map(lambda run: train(arguments.data, arguments.runs, *run), wanted))
     print_table(arguments.runs)
 
 
-def pretrain(data: Path, runs: Path, seed: int) -> None:
-    """The pre-training of a seed."""
-    call(data, runs, "pretrain", "semi-pretraining.toml", f"pretraining-{seed}", {"seed": str(seed)})
+def pretrain(data: Path, runs: Path, seed: int) -> int:
+    """The pre-training of a seed; its exit code."""
+    return call(data, runs, "pretrain", "semi-pretraining.toml", f"pretraining-{seed}", {"seed": str(seed)})
 
 
-def train(data: Path, runs: Path, name: str, seed: int) -> None:
-    """One run of a row, from training to scores."""
+def train(data: Path, runs: Path, name: str, seed: int) -> int:
+    """One run of a row, from training to scores; its exit code."""
     row = ROWS[name]
     start = runs / f"pretraining-{seed}" / "pretrain" / "best.pt"
     changes = {"seed": str(seed), "pretraining": "none"} | dict(row.changes)
     if row.pretrained:
         changes["transfer.checkpoint"] = str(start.absolute())
-    call(data, runs, "run", row.file, run_name(name, seed), changes)
+    return call(data, runs, "run", row.file, run_name(name, seed), changes)
 
 
 def run_name(row: str, seed: int) -> str:
@@ -101,7 +107,7 @@ def run_name(row: str, seed: int) -> str:
     return f"{row.replace(', ', '-').replace(' ', '_')}-{seed}"
 
 
-def call(data: Path, runs: Path, verb: str, file: str, name: str, changes: Mapping[str, str]) -> None:
+def call(data: Path, runs: Path, verb: str, file: str, name: str, changes: Mapping[str, str]) -> int:
     """One command as a user would type it, on one thread; its output goes beside the run folder."""
     given = {**changes, "name": name, "runs": str(runs.absolute())}
     command = [sys.executable, "-m", "ssns.cli", verb, str(EXPERIMENTS / file)]
@@ -111,6 +117,7 @@ def call(data: Path, runs: Path, verb: str, file: str, name: str, changes: Mappi
     with (runs / f"{name}.log").open("a") as log:
         ended = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
     print(f"{verb} {name}: exit code {ended.returncode}, {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    return ended.returncode
 
 
 def print_table(runs: Path) -> None:
@@ -126,7 +133,8 @@ def print_table(runs: Path) -> None:
 
 def results(run: Path) -> dict[str, float] | None:
     """Test scores, the validation score of the chosen threshold, and the minutes of training; None if not done."""
-    if not (run / "scores.json").is_file():
+    scored, trained = run / "scores.json", run / "train" / "done"
+    if not (scored.is_file() and trained.is_file() and scored.stat().st_mtime > trained.stat().st_mtime):
         return None
     scores = json.loads((run / "scores.json").read_text())
     test = next(row for name, row in scores["rows"].items() if "-test" in name and "oracle" not in name)

@@ -105,6 +105,15 @@ class TestFiles:
         assert experiment.volumes["a"].raw == str(tmp_path / "a.tif")
         assert experiment.runs == str(tmp_path / "inner" / "runs")
 
+    def test_a_type_that_a_base_leaves_out_is_the_default_one(self, tmp_path):
+        loaded(tmp_path, "[training.optimizer]\nlr = 0.5\n", "base.toml")
+        experiment = loaded(tmp_path, 'base = "base.toml"\ntraining.optimizer = {type = "adamw", weight_decay = 0.1}\n')
+        assert (experiment.training.optimizer.lr, experiment.training.optimizer.weight_decay) == (0.5, 0.1)
+
+    def test_mix_up_of_labelled_patches_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match="augmentation: wanted perturbations of one patch, got mix_up"):
+            loaded(tmp_path, 'augmentation = {type = "one_of", choices = [{type = "mix_up"}]}\n')
+
     @pytest.mark.parametrize(
         ("text", "told"),
         [

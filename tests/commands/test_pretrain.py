@@ -93,7 +93,7 @@ class TestTransfer:
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
-            (SEMI, r"transfer.checkpoint: no file at .*pretrain/best.pt: run `ssns pretrain` first"),
+            (SEMI, r"pretraining: it has not ended in .*pretrain: run `ssns pretrain` first"),
             ({"transfer": {"checkpoint": "gone.pt"}}, r"no file at .*gone.pt: name one that is there"),
             ({"objective": {"type": "consistency"}}, "regions to learn from without labels.*got none"),
         ],
@@ -101,6 +101,23 @@ class TestTransfer:
     def test_what_is_missing_is_told(self, tmp_path, changes, told):
         with pytest.raises(UserError, match=told):
             train_experiment(toy(make_toy(tmp_path), **changes))
+
+    def test_a_pre_training_that_has_not_ended_or_is_another_one_is_not_taken(self, semi):
+        changed = SEMI | {"pretraining": {"training": LOOP | {"steps": 4}}}
+        with pytest.raises(UserError, match=r"pretraining: pretraining.training.steps changed since the one in"):
+            train_experiment(toy(semi, **changed))
+        done = RunFolder.of(toy(semi)).pretraining / "done"
+        done.unlink()
+        with pytest.raises(UserError, match="it has not ended"):
+            train_experiment(toy(semi, **SEMI))
+        done.touch()
+
+
+def test_run_refuses_what_training_lacks_before_it_pre_trains(tmp_path):
+    path = make_toy(tmp_path)
+    with pytest.raises(UserError, match="wanted a volume with labelled regions"):
+        run_experiment(toy(path, **SEMI, volumes__a__labelled=[]))
+    assert not RunFolder.of(toy(path)).pretraining.exists()
 
 
 class TestConsistency:

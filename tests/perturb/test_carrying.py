@@ -14,6 +14,7 @@ from ssns.affinities import GRID_SYMMETRIES, NEAREST, labels_to_affinities
 from ssns.perturb import AnyPerturbation, Elastic, Fold, Misalign, Motion, Scale
 from ssns.perturb.carrying import BAND, Carried, Warp
 from ssns.perturb.geometry import Zoom
+from ssns.perturb.rotation import Turn
 from ssns.perturb.sections import SectionShifts
 
 FAMILIES = get_args(get_args(AnyPerturbation)[0])
@@ -202,6 +203,14 @@ class TestScaleOfTheReference:
     @pytest.mark.parametrize(("size", "share"), [(240, (107 / 160) ** 2), (106, (106 / 160) ** 2)])
     def test_as_images(self, size, share):
         assert self.share(size, honest=False) == pytest.approx(share, rel=1e-6)
+
+    @pytest.mark.parametrize("angle", [10.0, 90.0, 180.0])
+    def test_turns_are_ignored_as_images(self, angle):
+        affinities = torch.rand(3, 1, 20, 20)
+        start = Carried(affinities, torch.ones_like(affinities, dtype=torch.bool), NEAREST)
+        found = start.moved_as_images([Turn(angle)])
+        assert torch.equal(found.affinities, affinities)
+        assert found.known.all()
 
     def test_honestly_all_of_a_magnified_patch_counts(self):
         assert self.share(106, honest=True) == pytest.approx(159 / 160)  # but for edges that leave the patch

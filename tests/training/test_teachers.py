@@ -104,7 +104,8 @@ class TestMeanTeacher:
 
     @pytest.mark.parametrize("buffers", ["averaged", "copied", "own"])
     def test_running_statistics(self, buffers):
-        students, teacher = made(MeanTeacher(decay=0.9, warmup=False, buffers=buffers))
+        statistics = "batch" if buffers == "own" else "running"
+        students, teacher = made(MeanTeacher(decay=0.9, warmup=False, buffers=buffers, statistics=statistics))
         before = [buffer.clone() for buffer in teacher.judged.buffers()]
         disturb(students)
         teacher.follow(0)

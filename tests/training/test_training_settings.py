@@ -1,11 +1,15 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from ssns.training import TrainingSettings
+from ssns.errors import UserError
+from ssns.perturb import MixUp, Patch, Sequence
+from ssns.training import ConsistencyObjective, PretrainingSettings, TrainingSettings
+from ssns.training.objectives import CutMix, MaskedBlocks, MeanTeacher, Restoration, SigmoidRamp
 from ssns.training.settings import Adam, AdamW, Constant, Cosine, OptimizerSettings, Polynomial, Schedule
 
 STEPS = 100
@@ -83,3 +87,39 @@ class TestOptimizers:
 def test_impossible_settings_are_refused(table):
     with pytest.raises(ValidationError, match=next(iter(table))):
         TrainingSettings.model_validate(table)
+
+
+class TestObjectives:
+    @pytest.mark.parametrize(
+        ("model", "given", "told"),
+        [
+            (MeanTeacher, {"buffers": "own"}, 'set statistics = "batch"'),
+            (CutMix, {"plane": 0.6, "depth": 0.5}, "wanted plane \\+ depth of at most 1"),
+            (CutMix, {"size": (0.9, 0.1)}, "swap the two"),
+            (CutMix, {"size": (0.5, 1.5)}, "less than or equal to 1"),
+        ],
+    )
+    def test_what_cannot_work_is_refused(self, model, given, told):
+        with pytest.raises((ValidationError, UserError), match=told):
+            model(**given)
+
+    def test_the_ramp_begins_where_the_warm_up_ends(self):
+        objective = ConsistencyObjective(weight=2.0, warmup=10, ramp=SigmoidRamp(steps=4))
+        found = [objective.weight_at(step) for step in (0, 9, 10, 12, 14, 20)]
+        assert found == pytest.approx([0, 0, 2 * np.exp(-5), 2 * np.exp(-5 / 4), 2, 2])
+
+    def test_mix_up_of_any_engine_needs_partners(self):
+        mixing = Sequence(steps=(MixUp(),))
+        assert ConsistencyObjective(clean=mixing).needs_partner
+        assert ConsistencyObjective(strong=mixing).needs_partner
+        assert not ConsistencyObjective().needs_partner
+        assert PretrainingSettings(clean=mixing).needs_partner
+        assert PretrainingSettings(task=Restoration(perturbations=mixing)).needs_partner
+        assert not PretrainingSettings().needs_partner
+
+    def test_never_is_all_of_a_patch_hidden(self):
+        draws = torch.Generator().manual_seed(0)
+        _, hidden = MaskedBlocks(block=(4, 8, 8), share=0.9).perturb(Patch(torch.zeros(4, 8, 16)), draws)
+        assert hidden.float().mean() == 0.5
+        with pytest.raises(UserError, match="wanted at least two"):
+            MaskedBlocks(block=(4, 8, 8)).perturb(Patch(torch.zeros(4, 8, 8)), draws)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ssns.errors import UserError
 from ssns.networks import ResidualUNetSettings
 from ssns.training.objectives import TransferSettings
 from ssns.training.transfer import transfer_weights
@@ -72,3 +73,8 @@ class TestFreezing:
         frozen = {id(parameter) for parameter in network.parameters() if not parameter.requires_grad}
         assert frozen == {id(parameter) for parameter in found.parameters}
         assert 0 < len(frozen) < len(list(network.parameters()))
+
+    def test_all_frozen_is_refused(self):
+        source, network = built(0), built(1)
+        with pytest.raises(UserError, match="wanted parameters that learn"):
+            transfer_weights(network, source.state_dict(), TransferSettings(parts="all", learning_rate=0))

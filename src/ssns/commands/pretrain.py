@@ -33,20 +33,22 @@ SCORE = "restoration"
 
 def pretrain_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     """Pre-train, or go on, or say that it is done; returns the path of the best checkpoint."""
-    settings = experiment.pretraining
-    if settings is None:
-        raise UserError("pretraining: the experiment has none: add a table [pretraining], which may be empty")
+    settings = _settings(experiment)
     folder = RunFolder.of(experiment)
-    sources = open_sources(experiment)
-    learned, watched = (
-        {name: source for name, source in sources.items() if getattr(source.settings, role)}
-        for role in ("unlabelled", "validation")
-    )
-    if not learned:
-        raise UserError(
-            "volumes: wanted regions to pre-train on, got none: set volumes.NAME.unlabelled, for example to "
-            '"0:100", or leave [pretraining] out'
-        )
+    learned, watched = _sources(experiment)
+
+    def learn() -> None:
+        if is_first_process():
+            keep_experiment(experiment, folder, "pretrain")
+        _fit(experiment, settings, folder, learned, watched)
+
+    return learned_once("pretrain", pretraining_stamp(experiment, verify=verify), settings.training, learn)
+
+
+def pretraining_stamp(experiment: Experiment, *, verify: bool = False) -> Stamp:
+    """What the pre-trained weights depend on."""
+    settings = _settings(experiment)
+    learned, watched = _sources(experiment)
 
     def describe(hash_up_to: float) -> dict[str, Any]:
         loop = learned_settings(settings.training.model_dump(mode="json"))
@@ -61,13 +63,28 @@ def pretrain_experiment(experiment: Experiment, *, verify: bool = False) -> Path
             "volumes": volumes,
         }
 
-    def learn() -> None:
-        if is_first_process():
-            keep_experiment(experiment, folder, "pretrain")
-        _fit(experiment, settings, folder, learned, watched)
+    return Stamp(RunFolder.of(experiment).pretraining / "stamp.json", describe, verify)
 
-    stamp = Stamp(folder.pretraining / "stamp.json", describe, verify)
-    return learned_once("pretrain", stamp, settings.training, learn)
+
+def _settings(experiment: Experiment) -> PretrainingSettings:
+    if experiment.pretraining is None:
+        raise UserError("pretraining: the experiment has none: add a table [pretraining], which may be empty")
+    return experiment.pretraining
+
+
+def _sources(experiment: Experiment) -> tuple[dict[str, Source], dict[str, Source]]:
+    """The volumes that are learned from, and those that are validated on."""
+    sources = open_sources(experiment)
+    learned, watched = (
+        {name: source for name, source in sources.items() if getattr(source.settings, role)}
+        for role in ("unlabelled", "validation")
+    )
+    if not learned:
+        raise UserError(
+            "volumes: wanted regions to pre-train on, got none: set volumes.NAME.unlabelled, for example to "
+            '"0:100", or leave [pretraining] out'
+        )
+    return learned, watched
 
 
 def _fit(

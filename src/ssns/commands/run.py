@@ -9,7 +9,7 @@ from ssns.commands.inputs import open_sources, parts
 from ssns.commands.predict import predict_experiment
 from ssns.commands.pretrain import pretrain_experiment
 from ssns.commands.segment import check_memory, segment_experiment
-from ssns.commands.train import train_experiment
+from ssns.commands.train import check_training, train_experiment
 from ssns.experiment import Experiment
 
 
@@ -17,6 +17,7 @@ def run_experiment(experiment: Experiment, *, checkpoint: Path | None = None, ve
     """Pre-train (where the experiment says so) and train, unless a checkpoint is given; predict, segment, evaluate."""
     check_memory(parts(experiment, open_sources(experiment)))  # rather now than after hours of training
     if checkpoint is None:
+        check_training(experiment)
         if experiment.pretraining is not None and experiment.transfer.checkpoint is None:
             pretrain_experiment(experiment, verify=verify)
         train_experiment(experiment, verify=verify)

@@ -95,9 +95,12 @@ class RunFolder:
         Raises:
             UserError: Another process works in it.
         """
+        if not is_first_process():
+            yield  # the first one has it
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+") as file:
-            if is_first_process() and not _lock(file):
+            if not _lock(file):
                 file.seek(0)
                 raise UserError(
                     f"{self.path}: process {file.read().strip()} works in this run folder: wait for it, or give this"
@@ -258,7 +261,7 @@ def keep_experiment(experiment: Experiment, folder: RunFolder, stage: str) -> No
 
 def resolved_toml(experiment: Experiment) -> str:
     """The experiment with every default written out."""
-    return tomlkit.dumps(_without_null(experiment.model_dump(mode="json")))
+    return tomlkit.dumps(_without_null(experiment.model_dump(mode="json", exclude={"base", "preset"})))
 
 
 def _without_null(value: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources, parts
 from ssns.commands.learning import check_patch, learned_once, learned_settings
+from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
-from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment
+from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown
 from ssns.commands.segment import check_memory
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
@@ -50,6 +51,15 @@ def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     if not is_first_process():
         raise SystemExit(0)  # the first one goes on alone
     return best
+
+
+def check_training(experiment: Experiment) -> None:
+    """Refuse, before hours of pre-training, what training could not begin with.
+
+    Raises:
+        UserError: A role that the objective needs has no region.
+    """
+    _Inputs.of(experiment)
 
 
 @dataclass(frozen=True)
@@ -101,16 +111,24 @@ def _start(experiment: Experiment, folder: RunFolder) -> Path | None:
     """The checkpoint that weights are taken over from, if any.
 
     Raises:
-        UserError: It is not there.
+        UserError: It is not there, or not what the experiment's pre-training would give.
     """
-    named = experiment.transfer.checkpoint
-    if named is None and experiment.pretraining is None:
+    if experiment.transfer.checkpoint is not None:
+        path = Path(experiment.transfer.checkpoint)
+        if not path.is_file():
+            raise UserError(f"transfer.checkpoint: no file at {path}: name one that is there, or none")
+        return path
+    if experiment.pretraining is None:
         return None
-    path = folder.best_pretrained if named is None else Path(named)
-    if not path.is_file():
-        remedy = "run `ssns pretrain` first" if named is None else "name one that is there, or none"
-        raise UserError(f"transfer.checkpoint: no file at {path}: {remedy}")
-    return path
+    if not (folder.pretraining / "done").is_file() or not folder.best_pretrained.is_file():
+        raise UserError(f"pretraining: it has not ended in {folder.pretraining}: run `ssns pretrain` first")
+    changes = pretraining_stamp(experiment).differences()
+    if changes != []:
+        raise UserError(
+            f"pretraining: {shown(changes or ['its record'])} changed since the one in {folder.pretraining}: run"
+            " `ssns pretrain` first"
+        )
+    return folder.best_pretrained
 
 
 def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path | None, *, verify: bool) -> Stamp:
@@ -220,7 +238,7 @@ def _objective(
         settings.batch,
         seed=process.seed,
         rank=process.rank,
-        partners=objective.strong.needs_partner,
+        partners=objective.needs_partner,
     )
     return Consistency(
         students,

@@ -54,6 +54,7 @@ def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) ->
         below = _read(Path(base), {}, (path, *above))
     if preset in get_args(Preset):
         below = merged(below, preset_table(preset))
+    _complete_types(below, Experiment)  # so that a type that is left out below is the one that is meant
     return merged(below, table)
 
 

@@ -164,7 +164,7 @@ class Experiment(Component):
     name: str = Field("experiment", pattern=r"^\w[\w.-]*$", description="Names the run folder.")
     base: str | None = Field(None, description="Another experiment file, whose settings hold where this one has none.")
     preset: Preset | None = Field(
-        None, description="Settings to start from, those of the paper; the file's come on top."
+        None, description="The paper's settings, on top of those of base; the file's own come on top."
     )
     seed: int = Field(0, ge=0, description="Of every draw.")
     runs: str = Field("runs", description="Folder of the run folders; beside this file if relative.")
@@ -196,6 +196,15 @@ class Experiment(Component):
     scoring: Convention = Field(
         "skimage", description="What segment 0 counts as in scores: skimage, singletons, excluded or reference."
     )
+
+    @field_validator("augmentation")
+    @classmethod
+    def _without_partner(cls, engine: Engine) -> Engine:
+        if engine.needs_partner:
+            raise UserError(
+                "augmentation: wanted perturbations of one patch, got mix_up: labelled patches have no partner"
+            )
+        return engine
 
     @field_validator("offsets")
     @classmethod

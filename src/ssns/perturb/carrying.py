@@ -100,14 +100,14 @@ class Carried:
         """The affinities as the paper's code moves them: as if channels were images (reference 5.5, B1 to B3, B6).
 
         Symmetries move voxels and leave channels and edges as they are; of a magnified patch only a central part
-        counts, as large as what it shows; misalignment, folds and deformations are ignored.
+        counts, as large as what it shows; misalignment, folds, deformations and turns by any angle are ignored.
         """
         carried = self
         for move in moves:
             if isinstance(move, GridSymmetry):
                 moved = (move.apply(carried.affinities), move.apply(carried.known))
                 carried = replace(carried, affinities=moved[0], known=moved[1])
-            elif isinstance(move, Warp) and move.linear != IDENTITY:
+            elif isinstance(move, Warp) and _resizes(move.linear):
                 carried = carried._resized_as_image(move)
         return carried
 
@@ -165,6 +165,11 @@ class Carried:
         patch = triple(n + 2 * lost for n, lost in zip(covered, self.lost, strict=True))
         field = warp.displacement(patch, self.affinities.device).expand(2, *patch)
         return field[:, *inner(patch, self.lost)]
+
+
+def _resizes(linear: Linear) -> bool:
+    """Whether this is a change of scale, and no turn."""
+    return linear != IDENTITY and linear[0][1] == linear[1][0] == 0 and min(linear[0][0], linear[1][1]) > 0
 
 
 def _inside(field: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ class Consistency:
     def loss(self, batch: Drawn, step: int) -> Mapping[str, Tensor]:
         """The terms ``labelled`` and, after the warm-up, ``consistency``."""
         raw, target, mask = self.labelled.views(batch.labelled, batch.number)
-        if step < self.settings.warmup or not self.settings.weight:
+        weight = self.settings.weight_at(step)
+        if not weight:
             return {"labelled": self._labelled_loss(self._logits(raw), raw, target, mask)}
         generator = self.labelled.process.generator(batch.number, UNLABELLED)
         clean = [self._cleaned(patch, generator) for patch in self.labelled.process.patches(batch.unlabelled)]
@@ -108,7 +109,6 @@ class Consistency:
             mask, carried[0] = self._put_back(exchange, logits, mask, carried[0])
         terms = {"labelled": self._labelled_loss(logits[0], raw, target, mask)}
         each = [self._consistency(seen, *wanted) for seen, wanted in zip(logits[1:], carried, strict=True)]
-        weight = self.settings.weight * self.settings.ramp.share(step)
         return terms | {"consistency": torch.stack(each).mean() * weight}
 
     def after_update(self, step: int) -> None:

@@ -16,14 +16,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -129,7 +131,8 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
         accelerator=device,
         devices=here,
         num_nodes=everywhere // here,
-        strategy="ddp" if everywhere > 1 else "auto",
+        # Others wait while the first one validates, which on a large part takes longer than the usual half hour.
+        strategy=DDPStrategy(timeout=timedelta(days=1)) if everywhere > 1 else "auto",
         precision=names[precision],
     )
 
@@ -217,7 +220,7 @@ def train(
             f"{'going on from' if run.progress.step else 'training from'} step {run.progress.step} of {settings.steps}"
             f" on {run.fabric.device} ({run.precision}), {parameters:,} parameters"
         )
-    with closing(run.writer), _stop_requests() as stop, run.batches() as next_batch:
+    with closing(run.writer) if run.writer else nullcontext(), _stop_requests() as stop, run.batches() as next_batch:
         while run.progress.step < settings.steps:
             loss = run.step(next_batch)
             if on_step and run.fabric.is_global_zero:
@@ -259,7 +262,7 @@ class _Run:
         optimizer = settings.optimizer.build(_groups(self.network, rates))
         objective.network, self.optimizer = fabric.setup(self.network, optimizer)
         folder.mkdir(parents=True, exist_ok=True)
-        self.writer = SummaryWriter(str(folder / "curves"))
+        self.writer = SummaryWriter(str(folder / "curves")) if fabric.is_global_zero else None
 
     def resume(self) -> None:
         """Take up the state of ``last.pt``, if there is one."""
@@ -298,7 +301,8 @@ class _Run:
         partial = self.folder / "history.json.partial"
         partial.write_text(json.dumps(self.progress.history, indent=1, allow_nan=False))
         partial.replace(self.folder / "history.json")
-        self.writer.flush()
+        if self.writer is not None:
+            self.writer.flush()
 
     @contextmanager
     def batches(self) -> Iterator[Callable[[], Any]]:
@@ -363,7 +367,7 @@ class _Run:
             self._log({f"loss/{name}": value for name, value in values.items()} | {"lr": rate})
         if progress.step % settings.preview_every == 0 or end:
             picture = self.objective.preview()
-            if picture is not None:
+            if picture is not None and self.writer is not None:
                 self.writer.add_image("preview", picture, progress.step, dataformats="HWC")
         validated = self.validate is not None and self.agreed(end or self._validation_is_due())
         if self.validate is not None and validated:
@@ -413,7 +417,7 @@ class _Run:
 
     def _log(self, values: Mapping[str, float]) -> None:
         """Add to the curves and the history; JSON knows no infinity, so the history leaves such scores out."""
-        for name, value in values.items():
+        for name, value in values.items() if self.writer is not None else ():
             self.writer.add_scalar(name, value, self.progress.step)
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self.progress.history.append({"step": self.progress.step, "seconds": round(self.progress.seconds, 3), **finite})

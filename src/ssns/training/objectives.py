@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
+from ssns.errors import UserError
 from ssns.losses import AbsoluteError, BinaryCrossEntropy, SquaredError
 from ssns.perturb import Engine, FlipTranspose, Patch, Sequence, default_views
+from ssns.perturb.draws import UnitRange
 from ssns.settings import Component
 from ssns.training.settings import TrainingSettings
 
@@ -43,6 +45,15 @@ class MeanTeacher(Component):
     start: Literal["copy", "random"] = Field(
         "copy", description="The teacher begins as a copy of the student, or at random as in the paper's code."
     )
+
+    @model_validator(mode="after")
+    def _statistics_of_its_own(self) -> Self:
+        if self.buffers == "own" and self.statistics == "running":
+            raise UserError(
+                'buffers: wanted averaged or copied with statistics = "running", got own, which only batches of the teacher'
+                ' move: set statistics = "batch"'
+            )
+        return self
 
 
 class CrossSupervision(Component):
@@ -84,7 +95,13 @@ class CutMix(Component):
 
     plane: float = Field(0.25, ge=0, le=1, description="How often a rectangle changes place in all sections.")
     depth: float = Field(0.25, ge=0, le=1, description="How often whole sections from one on change place.")
-    size: tuple[float, float] = Field((0.25, 0.75), description="Range of the share of the extent that changes place.")
+    size: UnitRange = Field((0.25, 0.75), description="Range of the share of the extent that changes place.")
+
+    @model_validator(mode="after")
+    def _at_most_always(self) -> Self:
+        if self.plane + self.depth > 1:
+            raise UserError(f"depth: wanted plane + depth of at most 1, got {self.plane:g} + {self.depth:g}: lower one")
+        return self
 
 
 class Restoration(Component):
@@ -116,7 +133,11 @@ class MaskedBlocks(Component):
         grid = [-(-extent // step) for extent, step in zip(patch.shape, self.block, strict=True)]
         count = math.prod(grid)
         hidden = torch.zeros(count, dtype=torch.bool)
-        hidden[torch.randperm(count, generator=generator)[: max(1, round(self.share * count))]] = True
+        if count < 2:
+            raise UserError(
+                f"block: wanted at least two in a patch of {patch.shape}, got one of {self.block}: make it smaller"
+            )
+        hidden[torch.randperm(count, generator=generator)[: min(count - 1, max(1, round(self.share * count)))]] = True
         hidden = hidden.reshape(grid)
         for axis, (step, extent) in enumerate(zip(self.block, patch.shape, strict=True)):
             hidden = hidden.repeat_interleave(step, dim=axis).narrow(axis, 0, extent)
@@ -143,7 +164,8 @@ class PretrainingSettings(Component):
     @property
     def needs_partner(self) -> bool:
         """Whether patches must come with a partner."""
-        return isinstance(self.task, Restoration) and self.task.perturbations.needs_partner
+        asked = isinstance(self.task, Restoration) and self.task.perturbations.needs_partner
+        return asked or self.clean.needs_partner
 
 
 class TransferSettings(Component):
@@ -152,7 +174,7 @@ class TransferSettings(Component):
     checkpoint: str | None = Field(None, description="Weights to start from; none: of this experiment's pre-training.")
     parts: Literal["encoder", "encoder_decoder", "all"] = Field("encoder", description="What is taken over.")
     learning_rate: float = Field(
-        1.0, ge=0, le=1, description="Share of the learning rate for what was taken over; 0 freezes it."
+        1.0, ge=0, le=1, description="Share of the learning rate for what was taken over; 0 freezes its weights."
     )
 
 
@@ -176,7 +198,7 @@ class ConsistencyObjective(Component):
         BinaryCrossEntropy(), description="Of the student's logits and the teacher's affinities."
     )
     weight: float = Field(1.0, ge=0, description="Of the consistency, beside 1 for the labelled loss.")
-    ramp: Ramp = Field(Steady(), description="How the weight rises.")
+    ramp: Ramp = Field(Steady(), description="How the weight rises after the warm-up.")
     warmup: int = Field(0, ge=0, description="Steps of labelled patches alone before the consistency begins.")
     confidence: float | None = Field(
         None,
@@ -191,6 +213,15 @@ class ConsistencyObjective(Component):
         "honest", description="reference: affinities moved as if they were images, as in the paper's code."
     )
     cut_mix: CutMix | None = Field(None, description="Exchange of boxes between labelled and unlabelled patches.")
+
+    @property
+    def needs_partner(self) -> bool:
+        """Whether patches must come with a partner."""
+        return self.clean.needs_partner or self.strong.needs_partner
+
+    def weight_at(self, step: int) -> float:
+        """The weight of the consistency at ``step``; the ramp begins where the warm-up ends."""
+        return self.weight * self.ramp.share(step - self.warmup) if step >= self.warmup else 0.0
 
 
 Objective = Annotated[SupervisedObjective | ConsistencyObjective, Field(discriminator="type")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ssns.errors import UserError
 from ssns.training.objectives import TransferSettings
 
 PARTS = {"encoder": ("encoder",), "encoder_decoder": ("encoder", "decoder"), "all": ("encoder", "decoder", "head")}
@@ -60,6 +61,11 @@ def transfer_weights(network: nn.Module, weights: Mapping[str, Tensor], settings
     by_name = dict(network.named_parameters())
     parameters = tuple(by_name[name] for name in loaded if name in by_name)
     if settings.learning_rate == 0:
+        if len(parameters) == len(by_name):
+            raise UserError(
+                "transfer: wanted parameters that learn, got all of them frozen: take over fewer parts, or set"
+                " transfer.learning_rate above 0"
+            )
         for parameter in parameters:
             parameter.requires_grad_(False)
     return Transfer(loaded, missing, parameters)
