@@ -32,16 +32,21 @@ def learned_once(name: str, stamp: Stamp, training: TrainingSettings, learn: Cal
         learn: Trains in that folder; from its ``last.pt``, if there is one.
     """
     folder = stamp.path.parent
-    work = _begin(name, folder, stamp) if is_first_process() else None
-    if processes() > 1:
-        from ssns.training.loop import as_the_first_process
-
-        work = as_the_first_process(work, training)
-    if work:
+    if _as_the_first_process(is_first_process() and _begin(name, folder, stamp), training):
         learn()
         if is_first_process():
             (folder / "done").touch()
+        _as_the_first_process(True, training)  # nobody goes on before that is written
     return folder / "best.pt"
+
+
+def _as_the_first_process(answer: bool, training: TrainingSettings) -> bool:
+    """What the first process answers, to all of them, when all have come here."""
+    if processes() == 1:
+        return answer
+    from ssns.training.loop import as_the_first_process
+
+    return bool(as_the_first_process(answer, training))
 
 
 def learned_settings(training: dict[str, Any]) -> dict[str, Any]:

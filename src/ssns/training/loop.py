@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -417,8 +417,9 @@ class _Run:
 
     def _log(self, values: Mapping[str, float]) -> None:
         """Add to the curves and the history; JSON knows no infinity, so the history leaves such scores out."""
-        for name, value in values.items() if self.writer is not None else ():
-            self.writer.add_scalar(name, value, self.progress.step)
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, self.progress.step)
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self.progress.history.append({"step": self.progress.step, "seconds": round(self.progress.seconds, 3), **finite})
 

@@ -50,8 +50,8 @@ class MeanTeacher(Component):
     def _statistics_of_its_own(self) -> Self:
         if self.buffers == "own" and self.statistics == "running":
             raise UserError(
-                'buffers: wanted averaged or copied with statistics = "running", got own, which only batches of the teacher'
-                ' move: set statistics = "batch"'
+                'buffers: wanted averaged or copied with statistics = "running", got own, which only batches of the'
+                ' teacher move: set statistics = "batch"'
             )
         return self
 
