@@ -107,9 +107,8 @@ class LabelledVolume:
 
     def read_reflected_labels(self, patch: Box, box: Box) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """What `read_labels` gives of ``box``, mirrored at its faces where ``patch`` reaches beyond."""
-        ids = read_reflected(lambda part: self.read_labels(part)[0], patch, box)
-        valid = read_reflected(lambda part: self.read_labels(part)[1], patch, box)
-        return ids, valid
+        both = read_reflected(lambda part: np.stack(self.read_labels(part), axis=-1), patch, box)
+        return both[..., 0], both[..., 1].astype(bool)
 
 
 class RawPatches:

@@ -114,7 +114,8 @@ class Carried:
     def _resized_as_image(self, warp: Warp) -> Carried:
         import torch
 
-        affinities = warp_sections(self.affinities, self._inner_field(warp))
+        field = self._inner_field(warp)
+        affinities = warp_sections(self.affinities, field)
         counted = torch.ones(affinities.shape[-2:], dtype=torch.bool, device=affinities.device)
         for axis, extent in enumerate(counted.shape):
             seen = round(extent * warp.linear[axis][axis])
@@ -125,7 +126,7 @@ class Carried:
                 place = place * seen // extent
             within = (place >= margin) & (place < margin + min(seen, extent))
             counted &= within[:, None] if axis == 0 else within
-        return replace(self, affinities=affinities, known=warp_sections(self.known, self._inner_field(warp)) & counted)
+        return replace(self, affinities=affinities, known=warp_sections(self.known, field) & counted)
 
     def _transformed(self, symmetry: GridSymmetry) -> Carried:
         affinities, _ = transform_affinities(self.affinities, self.offsets, symmetry)
