@@ -133,6 +133,11 @@ def open_sources(experiment: Experiment) -> dict[str, Source]:
     return sources
 
 
+def with_role(sources: dict[str, Source], role: Role) -> dict[str, Source]:
+    """Those of the volumes, by name, that have a region of a role."""
+    return {name: source for name, source in sources.items() if getattr(source.settings, role)}
+
+
 def _real_path(path: str) -> str:
     """One spelling for one array, through links; the path of an open volume names the dataset that was found."""
     file, dataset = split_dataset(path)

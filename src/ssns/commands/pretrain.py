@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
-from ssns.commands.inputs import Source, open_sources
+from ssns.commands.inputs import Source, open_sources, with_role
 from ssns.commands.learning import check_patch, learned_once, learned_settings
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment
@@ -75,10 +75,7 @@ def _settings(experiment: Experiment) -> PretrainingSettings:
 def _sources(experiment: Experiment) -> tuple[dict[str, Source], dict[str, Source]]:
     """The volumes that are learned from, and those that are validated on."""
     sources = open_sources(experiment)
-    learned, watched = (
-        {name: source for name, source in sources.items() if getattr(source.settings, role)}
-        for role in ("unlabelled", "validation")
-    )
+    learned, watched = with_role(sources, "unlabelled"), with_role(sources, "validation")
     if not learned:
         raise UserError(
             "volumes: wanted regions to pre-train on, got none: set volumes.NAME.unlabelled, for example to "

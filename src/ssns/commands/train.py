@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
-from ssns.commands.inputs import Source, open_sources, parts
+from ssns.commands.inputs import Source, open_sources, parts, with_role
 from ssns.commands.learning import check_patch, learned_once, learned_settings
 from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
@@ -17,7 +17,7 @@ from ssns.commands.segment import check_memory
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
-from ssns.experiment import Experiment
+from ssns.experiment import Experiment, Role
 from ssns.sampling import LabelledPatches, RawPatches
 from ssns.space import Triple
 from ssns.training import ConsistencyObjective
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ssns.training.loop import Objective
     from ssns.training.supervised import Process, Supervised
 
-ROLES = ("labelled", "validation", "unlabelled")
+ROLES: tuple[Role, ...] = ("labelled", "validation", "unlabelled")
 """What training reads."""
 
 
@@ -84,9 +84,7 @@ class _Inputs:
             UserError: A role that the objective needs has no region.
         """
         sources = open_sources(experiment)
-        learned, watched, unlabelled = (
-            {name: source for name, source in sources.items() if getattr(source.settings, role)} for role in ROLES
-        )
+        learned, watched, unlabelled = (with_role(sources, role) for role in ROLES)
         if not learned:
             raise UserError(
                 "volumes: wanted a volume with labelled regions to train on, got none: set volumes.NAME.labels and"
@@ -141,7 +139,8 @@ def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Pa
 
     def describe(hash_up_to: float) -> dict[str, Any]:
         volumes = {
-            name: source.settings.model_dump(mode="json", include=set(ROLES)) | source.fingerprint(hash_up_to)
+            name: source.settings.model_dump(mode="json", include={str(role) for role in ROLES})
+            | source.fingerprint(hash_up_to)
             for name, source in inputs.all.items()
         }
         return {"settings": settings, "volumes": volumes, "start": None if start is None else file_state(start)}
