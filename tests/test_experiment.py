@@ -27,6 +27,15 @@ def refusal(folder, text="", **changes):
     return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
+def consistency(depth):
+    """Settings of a training that sees unlabelled patches of so many sections."""
+    return {"objective": {"type": "consistency"}, "training": {"patch": (depth, 8, 8)}}
+
+
+def pretraining(depth):
+    return {"pretraining": {"training": {"patch": (depth, 8, 8)}}}
+
+
 class TestReading:
     def test_paths_are_relative_to_the_file(self, tmp_path):
         experiment = load(tmp_path, '[volumes.a]\nraw = "x/../raw.tif"\nlabels = "/abs/ids.h5:main"\n')
@@ -185,8 +194,8 @@ class TestRegions:
 
 
 class TestRoles:
-    def check(self, **volumes):
-        experiment = Experiment.model_validate({"volumes": volumes})
+    def check(self, settings=None, **volumes):
+        experiment = Experiment.model_validate({"volumes": volumes, **(settings or {})})
         files = {name: volume["raw"] for name, volume in volumes.items()}
         return check_roles(experiment, dict.fromkeys(volumes, BOUNDS), files)
 
@@ -207,6 +216,32 @@ class TestRoles:
     def test_unlabelled_test_images_are_warned_of(self):
         (warning,) = self.check(a={"raw": "r", "unlabelled": "0:5", "test": "4:6"})
         assert "transductive" in warning
+
+    @pytest.mark.parametrize(
+        ("settings", "seen"),
+        [
+            ({}, {}),
+            (consistency(2), {}),
+            (consistency(4), {4: 7}),
+            (pretraining(6), {6: 9}),
+            (consistency(4) | pretraining(4), {4: 7}),
+            (consistency(3) | pretraining(4), {3: 6, 4: 7}),
+        ],
+    )
+    @pytest.mark.parametrize("names", ["ab", "ba"])
+    def test_test_images_seen_by_patches_of_thin_regions_are_warned_of(self, settings, seen, names):
+        learned, scored = names
+        regions = {learned: {"unlabelled": "3:5"}, scored: {"test": "5:10"}}
+        assert self.check(settings, **{name: {"raw": "r", **regions[name]} for name in "ab"}) == [
+            f"volumes.{learned}.unlabelled: patches of ({depth}, 8, 8) see raw beyond it, at z 5..{end}, y 0..64,"
+            f" x 0..64, which is volumes.{scored}.test: the scores will be transductive"
+            for depth, end in seen.items()
+        ]
+        assert self.check(settings, **{name: {"raw": name, **regions[name]} for name in "ab"}) == []
+
+    def test_patches_of_labelled_regions_may_see_beyond_them(self):
+        thin = {"labelled": "2:3", "unlabelled": {"z": [0, 5], "y": [0, 32]}, "test": "5:10"}
+        assert self.check(consistency(5), a={"raw": "r", **thin}) == []
 
     def test_what_may_overlap(self):
         quarter = {"y": [0, 32], "x": [0, 32]}

@@ -1,5 +1,6 @@
 import re
 from collections import Counter
+from functools import reduce
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from ssns.affinities import labels_to_affinities
 from ssns.errors import UserError
-from ssns.sampling import LabelledPatches, LabelledVolume, RawPatches, RawVolume
+from ssns.sampling import LabelledPatches, LabelledVolume, RawPatches, RawVolume, seen_by_patches
 from ssns.space import Box
 from ssns.volume import Volume, from_array
 from ssns.volume.normalization import IntensityRange
@@ -144,6 +145,17 @@ class TestPlaces:
         total = 192 + 8 * 12 * 18 + 384
         for name, size in {"small": 192, "large": 8 * 12 * 18, "other": 384}.items():
             assert counts[name] / 1000 == pytest.approx(size / total, abs=0.04)
+
+    @settings(deadline=None, max_examples=40)
+    @given(st.data())
+    def test_what_patches_see_is_all_that_any_of_them_holds(self, data):
+        ends = [st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True).map(sorted) for n in (5, 6, 4)]
+        box = Box(*zip(*data.draw(st.tuples(*ends)), strict=True))
+        patch = data.draw(st.tuples(*[st.integers(1, 8)] * 3))
+        raw = RAW[:5, :6, :4]
+        places = [box_of(place) for place in sampler(labelled(box, raw=raw), patch=patch, batch=400)(0).places]
+        seen = reduce(Box.bounding, places).intersection(Box.of_shape(raw.shape))
+        assert seen_by_patches(box, patch, Box.of_shape(raw.shape)) == seen
 
     def test_no_boxes_are_refused(self):
         with pytest.raises(UserError, match="at least one box"):

@@ -160,7 +160,7 @@ class RawPatches:
         for _ in range(self.batch):
             volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
             for found in (raws, partners) if self.partners else (raws,):
-                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
+                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.box))
                 found.append(_read_scaled(volume, patch, volume.raw.box)[None])
                 if found is raws:
                     places.append(f"{volume.raw.path}, {patch}")
@@ -219,7 +219,7 @@ class LabelledPatches:
                 raws.append(_read_scaled(volume, patch, box)[None])
                 ids, valid = volume.read_reflected_labels(patch, box)
             else:
-                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.shape))
+                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.box))
                 raws.append(_read_scaled(volume, patch, volume.raw.box)[None])
                 ids, valid = volume.read_labels(patch)
             labels.append(ids)
@@ -235,15 +235,27 @@ def _shares(boxes: Sequence[Box]) -> NDArray[np.float64]:
     return shares
 
 
-def _draw_start(draws: np.random.Generator, box: Box, patch: Triple, shape: Triple) -> Triple:
-    """A start, uniform over those that hold as much of the box, and then of the volume, as the patch can."""
-    start = []
-    for first, end, extent, length in zip(box.start, box.stop, patch, shape, strict=True):
+def seen_by_patches(box: Box, patch: Triple, bounds: Box) -> Box:
+    """What of a volume of ``bounds`` patches of a box see: the box, and the raw around it where it is too small."""
+    starts = _starts(box, patch, bounds)
+    ends = triple(end - 1 + extent for end, extent in zip(starts.stop, patch, strict=True))
+    return Box(starts.start, ends).intersection(bounds)
+
+
+def _starts(box: Box, patch: Triple, bounds: Box) -> Box:
+    """The starts of patches that hold as much of the box, and then of the volume, as they can."""
+    ends = []
+    for first, end, extent, lower, upper in zip(box.start, box.stop, patch, bounds.start, bounds.stop, strict=True):
         low, high = sorted((first, end - extent))
-        lowest, highest = sorted((0, length - extent))
-        low, high = (min(max(value, lowest), highest) for value in (low, high))
-        start.append(int(draws.integers(low, high, endpoint=True)))
-    return triple(start)
+        lowest, highest = sorted((lower, upper - extent))
+        ends.append([min(max(value, lowest), highest) for value in (low, high)])
+    return Box(triple(low for low, _ in ends), triple(high + 1 for _, high in ends))
+
+
+def _draw_start(draws: np.random.Generator, box: Box, patch: Triple, bounds: Box) -> Triple:
+    """A start, uniform over those that a patch of the box may have."""
+    starts = _starts(box, patch, bounds)
+    return triple(int(draws.integers(low, end)) for low, end in zip(starts.start, starts.stop, strict=True))
 
 
 def _draw_centred_start(draws: np.random.Generator, box: Box, patch: Triple) -> Triple:
