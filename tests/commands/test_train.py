@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from toy_experiment import make_toy, toy
 
-from ssns.checkpoint import load_checkpoint
+from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.cli import main
 from ssns.commands.inputs import open_sources
 from ssns.commands.run_folder import RunFolder
@@ -156,6 +156,36 @@ class TestWarnings:
         told = capsys.readouterr().out
         assert "offset [-1, 0, 0]: no labelled box holds both ends" in told
         assert "offset [0, -1, 0]" not in told
+
+    @pytest.mark.parametrize(
+        ("changes", "warned"),
+        [
+            ({}, True),
+            ({"objective__teacher": {"type": "weight_sharing"}, "objective__warmup": 500}, True),
+            ({"objective__warmup": 600}, False),
+            ({"objective__warmup": 250, "training__accumulate": 2}, False),
+            ({"objective__teacher__statistics": "batch"}, False),
+            ({"network__batch_momentum": 0.05}, False),
+            ({"network__normalization": "group"}, False),
+            ({"objective": {"type": "supervised"}}, False),
+            ({"transfer": {"checkpoint": "seen.pt", "parts": "all"}}, False),
+            ({"transfer": {"checkpoint": "seen.pt", "parts": "encoder"}}, True),
+        ],
+    )
+    def test_a_teacher_whose_statistics_have_hardly_moved(self, tmp_path, capsys, changes, warned):
+        path = make_toy(tmp_path)
+        consistency = {"volumes__a__unlabelled": "8:24", "objective__type": "consistency"}
+        experiment = toy(path, **consistency | {"network__batch_momentum": 0.001, "training__steps": 1} | changes)
+        seen = {
+            name: torch.full_like(tensor, 600) if name.endswith("num_batches_tracked") else tensor
+            for name, tensor in experiment.network.build(3).state_dict().items()
+        }
+        ranges = {"a": IntensityRange(0, 255)}
+        start = Checkpoint(experiment.network, seen, experiment.offsets, experiment.normalization, ranges)
+        save_checkpoint(tmp_path / "seen.pt", start)
+        train_experiment(experiment)
+        told = "100 steps into the consistency, its running statistics are still by"
+        assert (told in capsys.readouterr().out) == warned
 
     def test_without_validation_the_last_checkpoint_is_the_best(self, tmp_path, capsys):
         experiment = toy(make_toy(tmp_path), volumes__a__validation=[], training__steps=1)

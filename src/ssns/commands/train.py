@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ROLES: tuple[Role, ...] = ("labelled", "validation", "unlabelled")
 """What training reads."""
 
+UNSETTLED_STEPS = 100
+"""Steps of consistency that may be taught from running statistics which have hardly moved: few in any training."""
+
 
 def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     """Train, or go on, or say that it is done; returns the path of the best checkpoint."""
@@ -165,6 +168,7 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     networks = _Networks(experiment, start)
     process = Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric))
     objective = _objective(experiment, inputs, ranges, networks, process, fabric)
+    _warn_of_initial_statistics(experiment, objective.network)
     if networks.told:
         say(f"train: from {start}: {networks.told}")
     checkpoint = Checkpoint(experiment.network, {}, experiment.offsets, experiment.normalization, ranges)
@@ -290,3 +294,25 @@ def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, So
                 f"offset {list(offset)}: no labelled box holds both ends of such an edge, so this channel is not"
                 " trained (isolated sections cannot supervise affinities along z): label neighbouring sections"
             )
+
+
+def _warn_of_initial_statistics(experiment: Experiment, network: nn.Module) -> None:
+    """Say where targets would be made with running statistics that are still nearly those of an untouched network.
+
+    Args:
+        experiment: Its objective and momentum.
+        network: What learns, with the statistics that it begins with.
+    """
+    objective = experiment.objective
+    seen = [int(buffer) for name, buffer in network.named_buffers() if name.endswith("num_batches_tracked")]
+    if not seen or not isinstance(objective, ConsistencyObjective) or objective.teacher.statistics == "batch":
+        return
+    momentum = experiment.network.batch_momentum
+    batches = min(seen) + (objective.warmup + UNSETTLED_STEPS) * experiment.training.accumulate
+    left = (1 - momentum) ** batches
+    if left > 0.5:
+        warn(
+            f"objective.teacher: {UNSETTLED_STEPS} steps into the consistency, its running statistics are still by"
+            f" {left:.0%} those of an untouched network, as network.batch_momentum is {momentum:g}: set it to 0.05, or"
+            f' objective.teacher.statistics to "batch", or objective.warmup to some {round(1 / momentum)} steps'
+        )
