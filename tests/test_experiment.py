@@ -1,3 +1,4 @@
+import copy
 from itertools import pairwise
 
 import pytest
@@ -51,6 +52,31 @@ class TestReading:
         monkeypatch.delenv("NOWHERE", raising=False)
         with pytest.raises(UserError, match="the environment variable NOWHERE is not set"):
             load(tmp_path, volumes__a__raw="$NOWHERE/r.tif")
+
+    @pytest.mark.parametrize("changes", [{}, {"volumes__a__raw": "mine.tif", "transfer__checkpoint": "none"}])
+    def test_a_name_is_needed_only_where_no_file_on_top_says_otherwise(self, tmp_path, monkeypatch, changes):
+        monkeypatch.delenv("NOWHERE", raising=False)
+        (tmp_path / "base.toml").write_text(
+            'runs = "$NOWHERE"\nvolumes.a = { raw = "$NOWHERE/r.tif", labels = "l.tif" }\n'
+            'transfer.checkpoint = "$NOWHERE/best.pt"\n'
+        )
+        (tmp_path / "inner").mkdir()
+        text = 'base = "../base.toml"\n[volumes.a]\n' + (
+            "" if changes else 'raw = "mine.tif"\n[transfer]\ncheckpoint = "b.pt"'
+        )
+        experiment = load(tmp_path / "inner", text, **changes)
+        assert experiment.volumes["a"].raw == str(tmp_path / "inner" / "mine.tif")
+        assert experiment.volumes["a"].labels == str(tmp_path / "l.tif")
+        assert experiment.transfer.checkpoint == (None if changes else str(tmp_path / "inner" / "b.pt"))
+        with pytest.raises(UserError, match="the environment variable NOWHERE is not set"):
+            load(tmp_path / "inner", 'base = "../base.toml"\n[volumes.a]')
+
+    def test_changes_are_left_as_they_are(self, tmp_path):
+        changes = {"volumes.b": {"raw": "r.tif"}, "training.optimizer": {"lr": 0.5}}
+        given_again = copy.deepcopy(changes)
+        load(tmp_path)
+        load_experiment(tmp_path / "experiment.toml", changes)
+        assert changes == given_again
 
     def test_changes_go_before_the_file(self, tmp_path):
         experiment = load(tmp_path, "seed = 1", seed=2, training__steps=3)

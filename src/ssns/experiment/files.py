@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,7 +33,7 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
             mistake is listed.
     """
     path = Path(path).absolute()
-    table = _read(path, changes or {})
+    table = _resolved(_read(path, copy.deepcopy(dict(changes or {}))))
     _complete_types(table, Experiment)
     try:
         return Experiment.model_validate(table)
@@ -45,10 +48,11 @@ def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) ->
     table = _parsed(path)
     for name, value in changes.items():
         _set(table, name.split("."), value)
-    _resolve_paths(table, path.parent)
+    _mark_paths(table, path.parent)
     below: dict[str, Any] = {}
     base, preset = table.get("base", "none"), table.get("preset", "none")
     if isinstance(base, str) and base != "none":
+        table["base"] = base = _Written(base, path.parent).resolved()
         if Path(base) in (path, *above):
             raise UserError(f"experiment: {path} is based on {base}, which is based on it: leave one base out")
         below = _read(Path(base), {}, (path, *above))
@@ -78,28 +82,44 @@ def _set(table: dict[str, Any], names: list[str], value: Any) -> None:
     table[names[-1]] = value
 
 
-def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
-    """Make all paths absolute, as seen from the file's folder; $NAME is of the environment."""
+@dataclass(frozen=True)
+class _Written:
+    """A path as a file has it.
+
+    Attributes:
+        path: With $NAME of the environment, and perhaps relative.
+        folder: That of the file, which it is relative to.
+    """
+
+    path: str
+    folder: Path
+
+    def resolved(self) -> str:
+        """The absolute path."""
+        expanded = os.path.expandvars(self.path)
+        unset = re.search(r"\$\{?(\w+)", expanded)
+        if unset:
+            raise UserError(
+                f"{self.path}: the environment variable {unset[1]} is not set: set it to the folder that is meant"
+            )
+        return os.path.normpath((self.folder / Path(expanded).expanduser()).absolute())
+
+
+def _mark_paths(table: dict[str, Any], folder: Path) -> None:
+    """Note with each path what it is relative to; it is resolved only if no file on top of this one replaces it."""
     table.setdefault("runs", "runs")
-    _resolve(table, ("runs", "base"), folder)
     volumes = table.get("volumes")
-    for volume in volumes.values() if isinstance(volumes, dict) else ():
-        _resolve(volume, ("raw", "labels"), folder)
-    _resolve(table.get("transfer"), ("checkpoint",), folder)
+    named = volumes.values() if isinstance(volumes, dict) else ()
+    for place, key in [(table, "runs"), (table.get("transfer"), "checkpoint"), *product(named, ("raw", "labels"))]:
+        if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] != "none":
+            place[key] = _Written(place[key], folder)
 
 
-def _resolve(table: Any, keys: Sequence[str], folder: Path) -> None:
-    for key in keys:
-        if isinstance(table, dict) and isinstance(table.get(key), str) and table[key] != "none":
-            table[key] = _resolved(table[key], folder)
-
-
-def _resolved(path: str, folder: Path) -> str:
-    expanded = os.path.expandvars(path)
-    unset = re.search(r"\$\{?(\w+)", expanded)
-    if unset:
-        raise UserError(f"{path}: the environment variable {unset[1]} is not set: set it to the folder that is meant")
-    return os.path.normpath((folder / Path(expanded).expanduser()).absolute())
+def _resolved(settings: Any) -> Any:
+    """Settings with absolute paths."""
+    if isinstance(settings, dict):
+        return {name: _resolved(value) for name, value in settings.items()}
+    return settings.resolved() if isinstance(settings, _Written) else settings
 
 
 def _complete_types(table: dict[str, Any], model: type[BaseModel]) -> None:
