@@ -71,6 +71,33 @@ class TestReading:
         with pytest.raises(UserError, match="the environment variable NOWHERE is not set"):
             load(tmp_path / "inner", 'base = "../base.toml"\n[volumes.a]')
 
+    @pytest.mark.parametrize(
+        ("text", "changes", "left"),
+        [
+            ("", {}, "abc"),
+            ('[volumes]\nb = "none"', {}, "ac"),
+            ("[volumes]", {"volumes__c": "none"}, "ab"),
+            ('[volumes]\nb = "none"\nd = { raw = "d.tif" }', {"volumes__d": "none", "volumes__a": "none"}, "c"),
+            ('base = "middle.toml"\n[volumes]\nc = "none"', {}, "a"),
+            ('base = "middle.toml"\n[volumes]\nb = { raw = "b.tif" }', {}, "abc"),
+        ],
+    )
+    def test_a_volume_of_a_base_can_be_left_out(self, tmp_path, monkeypatch, text, changes, left):
+        monkeypatch.delenv("NOWHERE", raising=False)
+        middle = "" if "b" in left else "$NOWHERE/"  # what is left out needs no folder
+        (tmp_path / "base.toml").write_text(
+            f'[volumes]\na = {{ raw = "a.tif" }}\nb = {{ raw = "{middle}b.tif" }}\nc = {{ raw = "c.tif" }}\n'
+        )
+        (tmp_path / "middle.toml").write_text('base = "base.toml"\n[volumes]\nb = "none"\n')
+        text = text if "base" in text else f'base = "base.toml"\n{text or "[volumes]"}'
+        assert "".join(sorted(load(tmp_path, text, **changes).volumes)) == left
+
+    def test_a_volume_that_is_not_there_cannot_be_left_out(self, tmp_path):
+        (tmp_path / "base.toml").write_text('volumes.a = { raw = "a.tif" }\n')
+        text = 'base = "base.toml"\n[volumes]\nb = "none"\nc = { raw = "c.tif" }'
+        with pytest.raises(UserError, match=r"volumes\.b: there is no such volume to leave out; known here: a, c"):
+            load(tmp_path, text)
+
     def test_changes_are_left_as_they_are(self, tmp_path):
         changes = {"volumes.b": {"raw": "r.tif"}, "training.optimizer": {"lr": 0.5}}
         given_again = copy.deepcopy(changes)

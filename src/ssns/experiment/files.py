@@ -15,7 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ssns.errors import UserError
-from ssns.experiment.explaining import explain
+from ssns.experiment.explaining import explain, listed
 from ssns.experiment.models import Experiment
 from ssns.presets import Preset, merged, preset_table
 from ssns.settings import component_types, type_tag
@@ -46,6 +46,7 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
 def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) -> dict[str, Any]:
     """The settings of a file on top of those of the preset that it names, on top of those of the file in ``base``."""
     table = _parsed(path)
+    known = set(_volumes(table))
     for name, value in changes.items():
         _set(table, name.split("."), value)
     _mark_paths(table, path.parent)
@@ -59,7 +60,23 @@ def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) ->
     if preset in get_args(Preset):
         below = merged(below, preset_table(preset))
     _complete_types(below, Experiment)  # so that a type that is left out below is the one that is meant
-    return merged(below, table)
+    return _without_left_out(merged(below, table), known | set(_volumes(below)))
+
+
+def _volumes(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The volumes in a table but for those that are "none"."""
+    volumes = table.get("volumes")
+    return {name: volume for name, volume in volumes.items() if volume != "none"} if isinstance(volumes, dict) else {}
+
+
+def _without_left_out(table: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    """The settings without the volumes that are "none"; only ``known`` ones can be left out."""
+    kept = _volumes(table)
+    if not isinstance(table.get("volumes"), dict) or kept == table["volumes"]:
+        return table
+    for name in sorted(table["volumes"].keys() - kept - known):
+        raise UserError(f"volumes.{name}: there is no such volume to leave out; {listed(sorted(known))}")
+    return table | {"volumes": kept}
 
 
 def _parsed(path: Path) -> dict[str, Any]:

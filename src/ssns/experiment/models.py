@@ -162,7 +162,11 @@ class Experiment(Component):
     """One experiment: what is learned from, how, and what is made of it."""
 
     name: str = Field("experiment", pattern=r"^\w[\w.-]*$", description="Names the run folder.")
-    base: str | None = Field(None, description="Another experiment file, whose settings hold where this one has none.")
+    base: str | None = Field(
+        None,
+        description="Another experiment file, whose settings hold where this one has none;"
+        ' volumes.NAME = "none" leaves out a volume of it.',
+    )
     preset: Preset | None = Field(
         None, description="The paper's settings, on top of those of base; the file's own come on top."
     )
