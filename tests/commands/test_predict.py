@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from toy_experiment import RAW, make_toy, touch, toy
+from toy_experiment import RAW, change_checkpoint, make_toy, touch, toy
 
 from ssns.blockwise import Markers
 from ssns.commands.predict import predict_experiment
@@ -95,9 +95,14 @@ class TestWhatIsLeftUnfinished:
         assert len(marks) == 3
 
     def test_is_not_believed_by_another_checkpoint(self, unfinished, marks):
-        touch(RunFolder.of(toy(unfinished)).best)
+        change_checkpoint(RunFolder.of(toy(unfinished)).best)
         predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8]))
         assert len(marks) == 3
+
+    def test_is_gone_on_from_where_the_checkpoint_is_a_copy(self, unfinished, marks):
+        touch(RunFolder.of(toy(unfinished)).best)
+        predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8]))
+        assert marks == ["z 24..40, y 0..48, x 0..48"]
 
     def test_does_not_make_the_old_affinities_look_done(self, unfinished, marks):
         predict_experiment(toy(unfinished))

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from toy_experiment import make_toy, touch, toy
+from toy_experiment import change_checkpoint, make_toy, touch, toy
 
 from ssns.checkpoint import load_checkpoint
 from ssns.commands.pretrain import pretrain_experiment
@@ -88,7 +88,10 @@ class TestTransfer:
         assert "train: skipped" in capsys.readouterr().out
         touch(RunFolder.of(toy(path)).best_pretrained)
         train_experiment(toy(path, **changes))
-        assert "train: start changed" in capsys.readouterr().out
+        assert "train: skipped" in capsys.readouterr().out
+        change_checkpoint(RunFolder.of(toy(path)).best_pretrained)
+        train_experiment(toy(path, **changes))
+        assert "train: start.blake2b changed" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("changes", "told"),

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 
 import pytest
 import tifffile
@@ -32,6 +33,31 @@ def test_a_finished_run_is_skipped_without_torch_and_without_reading_data(finish
     monkeypatch.setattr("ssns.volume.opening._hash", lambda volume: pytest.fail(f"{volume.path} is read"))
     run_experiment(toy(finished))
     assert stages_done(capsys.readouterr().out) == []
+
+
+def test_a_copied_run_folder_is_as_valid_as_the_first_whatever_the_times_of_its_files(finished, capsys):
+    runs = finished.with_name("runs")
+    shutil.copytree(runs / "toy", runs / "copy", copy_function=shutil.copyfile)
+    assert RunFolder(runs / "copy").best.stat().st_mtime_ns != RunFolder(runs / "toy").best.stat().st_mtime_ns
+    run_experiment(toy(finished, name="copy"))
+    assert stages_done(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    ("removed", "expected"),
+    [
+        ("a-test/affinities", ["predict", "segment", "evaluate"]),
+        ("a-validation/affinities", ["predict", "sweep", "segment", "evaluate"]),
+        ("a-test/segmentation", ["segment", "evaluate"]),
+    ],
+)
+def test_what_is_made_again_is_followed_by_what_is_made_of_it(finished, capsys, removed, expected):
+    shutil.rmtree(RunFolder.of(toy(finished)).path / f"{removed}.zarr")
+    run_experiment(toy(finished))
+    part, told = removed.partition("/")[0], capsys.readouterr().out
+    names = {"train": "train", "sweep": "segment: the sweep", "evaluate": "evaluate"}
+    skipped = [stage for stage in STAGES if f"{names.get(stage, f'{stage} {part}')}: skipped" in told]
+    assert skipped == [stage for stage in STAGES if stage not in expected]
 
 
 @pytest.mark.parametrize(

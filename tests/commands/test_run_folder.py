@@ -35,6 +35,9 @@ def state(**changes):
         ({"raw": state(blake2b="s")}, {"raw": state(blake2b="s", shape=[3, 2, 1])}, ["raw.shape"]),
         ({"raw": state(blake2b="s")}, {"raw": state()}, []),
         ({"raw": state()}, {"raw": state(blake2b="s")}, []),
+        ({"x": state(made_at="s")}, {"x": state(made_at="s", modified_ns=6)}, []),
+        ({"x": state(made_at="s")}, {"x": state(made_at="t")}, ["x.made_at"]),
+        ({"x": state(made_at="s")}, {"x": state(modified_ns=6)}, ["x"]),
         ({"raw": state()}, {"raw": state(blake2b="s", modified_ns=6)}, ["raw"]),
     ],
 )
@@ -44,6 +47,21 @@ def test_differences_name_what_has_changed(before, now, changed, tmp_path):
 
 def test_no_stamp_is_not_no_difference(tmp_path):
     assert Stamp(tmp_path / "x.stamp.json", lambda _: {}).differences() is None
+
+
+@pytest.mark.parametrize(
+    ("now", "equal"),
+    [
+        (state(blake2b="s", modified_ns=6), True),
+        (state(blake2b="t"), False),
+        (state(blake2b="s", shape=[3, 2, 1]), False),
+        (state(modified_ns=6), False),
+    ],
+)
+def test_a_key_tells_data_where_they_are_known_and_files_where_not(now, equal, tmp_path):
+    before = state(**({"blake2b": "s"} if "blake2b" in now else {}))
+    keys = {Stamp(tmp_path, lambda _, raw=raw: {"a": 1, "raw": raw}).key for raw in (before, now)}
+    assert (len(keys) == 1) == equal
 
 
 @pytest.mark.parametrize(("verify", "asked"), [(False, [0, HASHED_BYTES]), (True, [math.inf])])

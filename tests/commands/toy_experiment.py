@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
 from ssns.affinities import NEAREST, labels_to_affinities
+from ssns.checkpoint import load_checkpoint, save_checkpoint
 from ssns.commands.inputs import open_sources, parts
 from ssns.commands.run_folder import RunFolder
 from ssns.experiment import load_experiment
@@ -82,6 +84,12 @@ def write_affinities(experiment) -> RunFolder:
             attributes={"offsets": [list(offset) for offset in NEAREST]},
         )
     return folder
+
+
+def change_checkpoint(path: Path) -> None:
+    """Other data, of the same use."""
+    checkpoint = load_checkpoint(path)
+    save_checkpoint(path, replace(checkpoint, step=checkpoint.step + 1))
 
 
 def touch(path: Path) -> None:

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, provenance, resolved_toml, shown, write_json
+from ssns.commands.run_folder import (
+    RunFolder,
+    Stamp,
+    artefact_state,
+    keep_experiment,
+    provenance,
+    resolved_toml,
+    shown,
+    write_json,
+)
 from ssns.commands.scoring import scored, swept_scores, truths
 from ssns.commands.segment import chosen_value, open_affinities, segmentation_stamp
 from ssns.commands.terminal import console, say, warn
@@ -19,7 +28,7 @@ from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.report import COLUMNS, comparison, curves, error_map, section_overlay, write_picture, write_report
 from ssns.space import Box, triple
-from ssns.volume import fingerprint, open_volume
+from ssns.volume import open_volume
 
 PICTURE_SIDE = 1024
 """Voxels along y and x of the picture of a part without labels."""
@@ -100,7 +109,7 @@ def _stamp(
             "more": {name: dict(row) for name, row in more.items()},
             "parts": {
                 part.name: {
-                    "segmentation": fingerprint(folder.segmentation(part.name)),
+                    "segmentation": artefact_state(folder.segmentation(part.name)),
                     "labels": labels[part.source.name],
                 }
                 for part in found

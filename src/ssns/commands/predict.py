@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ssns.blockwise import Markers
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment
+from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, made_now
 from ssns.commands.terminal import progress_bar, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
@@ -91,15 +92,18 @@ def _predict_part(
 
     settings = experiment.prediction
     # all settings here: one who makes blocks smaller after running out of memory must get smaller ones
-    markers = Markers(target.parent / "blocks", {**stamp.content, "settings": settings.model_dump(mode="json")})
+    markers = Markers(target.parent / "blocks", {"made_from": stamp.key, "settings": settings.model_dump(mode="json")})
+    left = _left_unfinished(target)
+    resume = left.get("made_from") == stamp.key
+    attributes = {"offsets": [list(offset) for offset in experiment.offsets], "made_from": stamp.key} | made_now()
     writer = create_volume(
         target,
         (len(experiment.offsets), *part.box.shape),
         settings.dtype,
         voxel_size_nm=part.source.raw.voxel_size_nm,
         origin=part.origin,
-        attributes={"offsets": [list(offset) for offset in experiment.offsets], "made_from": stamp.key},
-        resume=_left_unfinished(target) == stamp.key,
+        attributes=left if resume else attributes,
+        resume=resume,
     )
     if not writer.resumed:
         markers.clear()
@@ -117,9 +121,9 @@ def _predict_part(
         )
 
 
-def _left_unfinished(target: Path) -> str | None:
-    """The key of the stamp under which a killed run has begun ``target``, if one has."""
+def _left_unfinished(target: Path) -> Mapping[str, Any]:
+    """The attributes of what a killed run has left of ``target``, the key of its stamp among them, if it left any."""
     try:
-        return str(open_volume(target.with_name(f"{target.name}.partial")).attributes.get("made_from"))
+        return open_volume(target.with_name(f"{target.name}.partial")).attributes
     except UserError:  # there is none, or only its beginnings
-        return None
+        return {}

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ from ssns.commands.processes import is_first_process
 from ssns.commands.terminal import say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
+from ssns.volume import fingerprint, open_volume
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,27 @@ class RunFolder:
             yield
 
 
-def file_state(path: Path) -> dict[str, int]:
-    """What tells whether a checkpoint is another one."""
+def file_state(path: Path) -> dict[str, Any]:
+    """What tells whether a checkpoint is another one: its data, which are some 100 MB at most."""
     state = path.stat()
-    return {"bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32))
+    return {"bytes": state.st_size, "modified_ns": state.st_mtime_ns, "blake2b": digest.hexdigest()}
+
+
+MADE_AT = "made_at"
+"""The attribute that tells when a stage began to write a volume; a copy has it, unlike the times of files."""
+
+
+def made_now() -> dict[str, str]:
+    """`MADE_AT` of a volume that a stage is about to write."""
+    return {MADE_AT: datetime.now(UTC).isoformat()}
+
+
+def artefact_state(path: Path) -> dict[str, Any]:
+    """What tells whether a volume in a run folder is another one: when it was made, if a stage made it."""
+    volume = open_volume(path)
+    return fingerprint(volume) | {key: value for key, value in volume.attributes.items() if key == MADE_AT}
 
 
 def _lock(file: IO[str]) -> bool:
@@ -167,8 +186,9 @@ class Stamp:
 
     @property
     def key(self) -> str:
-        """A short hash of the content."""
-        return hashlib.blake2b(json.dumps(self.content, sort_keys=True).encode(), digest_size=8).hexdigest()
+        """A short hash of the content, which the times of copied files do not change where their data are known."""
+        text = json.dumps(_without_file_state(self.content), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def differences(self) -> list[str] | None:
         """Names of what has changed since the stamp was written; None if there is no stamp."""
@@ -212,9 +232,10 @@ class Stamp:
 
 
 FILE_STATE = {"files", "bytes", "modified_ns"}
-"""What a fingerprint says of files. Where two have hashes of the data too, those alone are compared."""
+"""What a fingerprint says of files. Where two tell the data too, by one of `DATA`, that alone is compared."""
 
-DATA_HASH = "blake2b"
+DATA = {"blake2b", MADE_AT}
+"""What tells data apart, wherever they are copied to."""
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
@@ -223,7 +244,7 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
         if before != now:
             yield name
         return
-    left_out = FILE_STATE if DATA_HASH in before and DATA_HASH in now else {DATA_HASH}
+    left_out = FILE_STATE if DATA & before.keys() & now.keys() else DATA
     names = (before.keys() | now.keys()) - left_out
     if before.get("type") != now.get("type"):
         names = {"type"}
@@ -232,6 +253,14 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
         return
     for key in sorted(names):
         yield from _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
+
+
+def _without_file_state(content: Any) -> Any:
+    """Content that tells of files only where it does not tell their data."""
+    if not isinstance(content, Mapping):
+        return content
+    left_out = FILE_STATE if DATA & content.keys() else set()
+    return {key: _without_file_state(value) for key, value in content.items() if key not in left_out}
 
 
 def shown(changes: Sequence[str]) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 import psutil
 
 from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, write_json
+from ssns.commands.run_folder import RunFolder, Stamp, artefact_state, keep_experiment, made_now, write_json
 from ssns.commands.scoring import swept_scores, truths, weighted_means
 from ssns.commands.terminal import console, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.segmentation import segment
-from ssns.volume import Volume, fingerprint, open_volume, write_volume
+from ssns.volume import Volume, open_volume, write_volume
 
 BYTES_PER_VOXEL = 100
 """Peak memory of segmenting a voxel, ground truth for the sweep beside it.
@@ -120,7 +120,7 @@ def _sweep_inputs(
         "scoring": experiment.scoring,
         "parts": {
             part.name: {
-                "affinities": fingerprint(folder.affinities(part.name)),
+                "affinities": artefact_state(folder.affinities(part.name)),
                 "labels": labels[part.source.name],
             }
             for part in watched
@@ -133,7 +133,7 @@ def segmentation_stamp(experiment: Experiment, folder: RunFolder, part: Part, va
     method = experiment.segmentation.method
     content = {
         "method": method.model_dump(mode="json") | {method.swept: value},
-        "affinities": fingerprint(folder.affinities(part.name)),
+        "affinities": artefact_state(folder.affinities(part.name)),
     }
     return folder.stamp(f"{part.name}/segmentation", lambda _: content)
 
@@ -154,6 +154,6 @@ def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinit
             segmentation,
             voxel_size_nm=affinities.voxel_size_nm,
             origin=affinities.origin,
-            attributes={"method": method.model_dump(mode="json")},
+            attributes={"method": method.model_dump(mode="json")} | made_now(),
         )
     say(f"segment {part.name}: {int(segmentation.max()):,} segments, {target}")
