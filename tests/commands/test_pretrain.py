@@ -76,7 +76,7 @@ class TestTransfer:
         assert f"train: from {folder.best_pretrained}: " in capsys.readouterr().out
         start, end = (load_checkpoint(each).weights for each in (folder.best_pretrained, folder.training / "last.pt"))
         same = {name for name in end if name in start and np.array_equal(start[name], end[name])}
-        assert {"embed_in.0.weight", "conv0.block1.0.weight", "center.block2.3.weight"} <= same
+        assert {"embed_in.0.weight", "conv0.block1.1.running_mean", "center.block2.3.weight"} <= same
         assert not {"up0.0.weight", "out_put.0.weight"} & same
 
     def test_another_pre_training_is_trained_from_again(self, tmp_path, capsys):

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from test_loop import equal, outcome
+from toy_training import CHECKPOINT, NETWORK, consistency, fitness, settings, supervised
 
 from ssns.errors import UserError
 from ssns.networks import ResidualUNetSettings
-from ssns.training.objectives import TransferSettings
+from ssns.training.loop import train
+from ssns.training.objectives import CrossSupervision, MeanTeacher, TransferSettings, WeightSharing
 from ssns.training.transfer import transfer_weights
 
 SETTINGS = ResidualUNetSettings(filters=(4, 8, 8))
@@ -73,6 +76,54 @@ class TestFreezing:
         frozen = {id(parameter) for parameter in network.parameters() if not parameter.requires_grad}
         assert frozen == {id(parameter) for parameter in found.parameters}
         assert 0 < len(frozen) < len(list(network.parameters()))
+
+    def objective(self, kind):
+        """What trains a network whose encoder is frozen, or with such a teacher."""
+        torch.manual_seed(0)
+        source = NETWORK.model_copy(update={"merge": "none"}).build(1)
+        for name, buffer in source.named_buffers():
+            buffer += 3 if name.endswith("num_batches_tracked") else 0.5
+
+        def build():
+            network = NETWORK.build(3)
+            transfer_weights(network, source.state_dict(), TransferSettings(learning_rate=0))
+            return network
+
+        if kind is None:
+            return supervised(network=build())
+        return consistency(labelled=supervised(), build=build, teacher=kind)
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            None,
+            WeightSharing(statistics="batch"),
+            MeanTeacher(),
+            MeanTeacher(statistics="batch", buffers="own", start="random"),
+            CrossSupervision(statistics="batch"),
+        ],
+        ids=["supervised", "weight sharing", "averaged", "own", "cross"],
+    )
+    def test_what_is_frozen_does_not_move_and_the_rest_does(self, tmp_path, kind):
+        objective = self.objective(kind)
+        networks = [objective.judged, *([] if kind is None else objective.network.networks)]
+        before = [{name: tensor.clone() for name, tensor in network.state_dict().items()} for network in networks]
+        train(objective, CHECKPOINT, settings(), tmp_path)
+        encoder = NETWORK.build(3).parts["encoder"]
+        for network, start in zip(networks, before, strict=True):
+            same = {name for name, tensor in network.state_dict().items() if torch.equal(tensor, start[name])}
+            assert same == {name for name in start if name.partition(".")[0] in encoder}
+
+    def test_resumed_equals_uninterrupted(self, tmp_path):
+        def failing(network, step):
+            raise OSError("gone")
+
+        for name in ("whole", "resumed"):
+            if name == "resumed":
+                with pytest.raises(OSError, match="gone"):
+                    train(self.objective(MeanTeacher()), CHECKPOINT, settings(), tmp_path / name, validate=failing)
+            train(self.objective(MeanTeacher()), CHECKPOINT, settings(), tmp_path / name, validate=fitness)
+        assert equal(outcome(tmp_path / "resumed"), outcome(tmp_path / "whole"))
 
     def test_all_frozen_is_refused(self):
         source, network = built(0), built(1)

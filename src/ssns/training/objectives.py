@@ -174,7 +174,10 @@ class TransferSettings(Component):
     checkpoint: str | None = Field(None, description="Weights to start from; none: of this experiment's pre-training.")
     parts: Literal["encoder", "encoder_decoder", "all"] = Field("encoder", description="What is taken over.")
     learning_rate: float = Field(
-        1.0, ge=0, le=1, description="Share of the learning rate for what was taken over; 0 freezes its weights."
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the learning rate for what was taken over; 0 freezes it, running statistics included.",
     )
 
 

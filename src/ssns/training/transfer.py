@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssns.errors import UserError
 from ssns.training.objectives import TransferSettings
@@ -66,9 +68,22 @@ def transfer_weights(network: nn.Module, weights: Mapping[str, Tensor], settings
                 "transfer: wanted parameters that learn, got all of them frozen: take over fewer parts, or set"
                 " transfer.learning_rate above 0"
             )
-        for parameter in parameters:
-            parameter.requires_grad_(False)
+        _freeze(network, loaded, parameters)
     return Transfer(loaded, missing, parameters)
+
+
+def _freeze(network: nn.Module, names: Sequence[str], parameters: Iterable[nn.Parameter]) -> None:
+    """Keep tensors from moving: parameters learn nothing, and batch normalisation goes by its running statistics."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    for prefix, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and {f"{prefix}.{name}" for name in module.state_dict()} <= set(names):
+            module.register_forward_pre_hook(_evaluate)
+
+
+def _evaluate(module: nn.Module, _inputs: Any) -> None:
+    """Leave training mode right before the forward pass, whoever set it; copies of the module do so too."""
+    module.eval()
 
 
 def _names(network: nn.Module, parts: Sequence[str]) -> list[str]:
