@@ -132,6 +132,23 @@ class TestTerms:
         objective.teacher = None
         assert list(objective.loss(objective.draw(0), 0)) == ["labelled"]
 
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_unlabelled_patches_are_read_for_steps_in_which_they_count(self, tmp_path, accumulate):
+        numbers, patches = [], raw_patches()
+
+        def sampler(number):
+            numbers.append(number)
+            return patches(number)
+
+        objective = consistency(sampler=sampler, accumulate=accumulate, warmup=3)
+        assert objective.describe(objective.draw(0)) == "; ".join(objective.labelled.sampler(0).places)
+        train(objective, CHECKPOINT, settings(steps=5, accumulate=accumulate), tmp_path)
+        assert numbers[: 2 * accumulate] == list(range(3 * accumulate, 5 * accumulate))
+        numbers.clear()
+        objective = consistency(sampler=sampler, accumulate=accumulate, weight=0)
+        train(objective, CHECKPOINT, settings(steps=2, accumulate=accumulate), tmp_path / "without")
+        assert not numbers
+
     def test_the_ramp_of_the_reference(self):
         # reference 5.4: 6.7e-4, 0.0287 and 0.1 of the weight at the start, half way and at the end.
         objective = ConsistencyObjective(weight=0.1, ramp=SigmoidRamp(steps=100_000))
@@ -210,16 +227,18 @@ KINDS = {
 
 @pytest.mark.parametrize("teacher", KINDS.values(), ids=KINDS)
 class TestTraining:
-    def test_resumed_equals_uninterrupted(self, tmp_path, teacher):
-        changes = {"teacher": teacher, "cut_mix": CutMix(), "warmup": 1}
+    @pytest.mark.parametrize(("warmup", "accumulate"), [(1, 1), (4, 2)])
+    def test_resumed_equals_uninterrupted(self, tmp_path, teacher, warmup, accumulate):
+        changes = {"teacher": teacher, "cut_mix": CutMix(), "warmup": warmup, "accumulate": accumulate}
+        loop = settings(accumulate=accumulate)
 
         def failing(network, step):
             raise OSError("gone")
 
-        train(consistency(**changes), CHECKPOINT, settings(), tmp_path / "whole", validate=fitness)
+        train(consistency(**changes), CHECKPOINT, loop, tmp_path / "whole", validate=fitness)
         with pytest.raises(OSError, match="gone"):
-            train(consistency(**changes), CHECKPOINT, settings(), tmp_path / "resumed", validate=failing)
-        train(consistency(1, **changes), CHECKPOINT, settings(), tmp_path / "resumed", validate=fitness)
+            train(consistency(**changes), CHECKPOINT, loop, tmp_path / "resumed", validate=failing)
+        train(consistency(1, **changes), CHECKPOINT, loop, tmp_path / "resumed", validate=fitness)
         assert equal(outcome(tmp_path / "resumed"), outcome(tmp_path / "whole"))
         networks = [load_checkpoint(tmp_path / name / "last.pt").state["network"] for name in ("resumed", "whole")]
         assert equal(*networks)

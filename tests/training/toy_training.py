@@ -72,7 +72,7 @@ def raw_patches(batch=2, seed=0, **changes):
     )
 
 
-def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None, build=None, **changes):
+def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None, build=None, accumulate=1, **changes):
     """Students of two levels and a mean teacher whose student sees noise and mirror images."""
     torch.manual_seed(network_seed)
     table = {"strong": Sequence(steps=(FlipTranspose(), Noise()))}
@@ -84,6 +84,7 @@ def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None,
         labelled=labelled or supervised(network=network),
         sampler=sampler or raw_patches(),
         settings=settings,
+        accumulate=accumulate,
     )
 
 

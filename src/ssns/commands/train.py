@@ -249,6 +249,7 @@ def _objective(
         labelled=_supervised(experiment, inputs, ranges, students.networks[0], process),
         sampler=sampler,
         settings=objective,
+        accumulate=settings.accumulate,
         autocast=fabric.autocast,
     )
 

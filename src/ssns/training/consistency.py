@@ -41,12 +41,12 @@ class Drawn:
 
     Attributes:
         labelled: With their labels.
-        unlabelled: Raw alone.
+        unlabelled: Raw alone; None where the consistency has no weight.
         number: Of the pass.
     """
 
     labelled: Batch
-    unlabelled: RawBatch
+    unlabelled: RawBatch | None
     number: int
 
 
@@ -59,6 +59,7 @@ class Consistency:
         labelled: How labelled patches are drawn, augmented and judged; its network is not used.
         sampler: ``sampler(n)`` gives the unlabelled batch n.
         settings: Of the consistency.
+        accumulate: Forward passes of one step.
         autocast: The precision in which the teacher works.
     """
 
@@ -70,6 +71,7 @@ class Consistency:
         labelled: Supervised,
         sampler: Callable[[int], RawBatch],
         settings: ConsistencyObjective,
+        accumulate: int = 1,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.network: nn.Module = students
@@ -77,6 +79,7 @@ class Consistency:
         self.labelled = labelled
         self.sampler = sampler
         self.settings = settings
+        self.accumulate = accumulate
         self.autocast = autocast
 
     @property
@@ -85,14 +88,14 @@ class Consistency:
         return self.teacher.judged
 
     def draw(self, micro_step: int) -> Drawn:
-        """The batches of one forward pass."""
-        return Drawn(self.labelled.sampler(micro_step), self.sampler(micro_step), micro_step)
+        """The batches of one forward pass; nothing unlabelled is read for a step in which it has no weight."""
+        weighs = self.settings.weight_at(micro_step // self.accumulate) > 0
+        return Drawn(self.labelled.sampler(micro_step), self.sampler(micro_step) if weighs else None, micro_step)
 
     def loss(self, batch: Drawn, step: int) -> Mapping[str, Tensor]:
         """The terms ``labelled`` and, after the warm-up, ``consistency``."""
         raw, target, mask = self.labelled.views(batch.labelled, batch.number)
-        weight = self.settings.weight_at(step)
-        if not weight:
+        if batch.unlabelled is None:
             return {"labelled": self._labelled_loss(self._logits(raw), raw, target, mask)}
         generator = self.labelled.process.generator(batch.number, UNLABELLED)
         clean = [self._cleaned(patch, generator) for patch in self.labelled.process.patches(batch.unlabelled)]
@@ -109,7 +112,7 @@ class Consistency:
             mask, carried[0] = self._put_back(exchange, logits, mask, carried[0])
         terms = {"labelled": self._labelled_loss(logits[0], raw, target, mask)}
         each = [self._consistency(seen, *wanted) for seen, wanted in zip(logits[1:], carried, strict=True)]
-        return terms | {"consistency": torch.stack(each).mean() * weight}
+        return terms | {"consistency": torch.stack(each).mean() * self.settings.weight_at(step)}
 
     def after_update(self, step: int) -> None:
         """Move the teacher."""
@@ -117,7 +120,8 @@ class Consistency:
 
     def describe(self, batch: Drawn) -> str:
         """The places of its patches."""
-        return "; ".join(batch.labelled.places + batch.unlabelled.places)
+        unlabelled = () if batch.unlabelled is None else batch.unlabelled.places
+        return "; ".join(batch.labelled.places + unlabelled)
 
     def preview(self) -> NDArray[np.uint8] | None:
         """The first labelled patch of the latest batch."""
