@@ -2,9 +2,10 @@
 
     python benchmarks/semi.py DATA RUNS [--rows supervised ws ema ...] [--seeds 0 1 2] [--jobs 2]
 
-Each run is `ssns run` (or `ssns pretrain`, shared by the rows of a seed) in RUNS; a repeated call goes on where it
-stopped, runs only what is missing, and prints the table of all rows that are done. With --jobs 2, two runs go on at a
-time, each on one thread.
+Each run is `ssns run` in RUNS. Rows that learn from unlabelled raw start, for each seed, from one run of
+`semi-labelled.toml`: pre-training, then labelled patches alone. The supervised rows see as many labelled patches as
+both parts together, or take as long as both. A repeated call goes on where it stopped, runs only what is missing, and
+prints the table of all rows that are done. With --jobs 2, two runs go on at a time, each on one thread.
 """
 
 from __future__ import annotations
@@ -34,32 +35,37 @@ class Row:
     Attributes:
         file: The experiment.
         changes: Settings on top of it.
-        pretrained: Whether it starts from the pre-training of its seed.
+        start: The row whose run of the same seed it starts from, if any.
     """
 
     file: str
     changes: Mapping[str, str] = field(default_factory=dict)
-    pretrained: bool = True
+    start: str | None = None
 
 
-OURS = "semi-ours.toml"
+def _ours(start: str = "labelled", **changes: str) -> Row:
+    return Row("semi-ours.toml", {f"objective.{key}": value for key, value in changes.items()}, start)
+
+
 ROWS = {
-    "supervised, lr 0.001": Row("semi.toml", {"training.optimizer.lr": "0.001"}, pretrained=False),
-    "supervised": Row("semi.toml", pretrained=False),
-    "supervised, lr 0.004": Row("semi.toml", {"training.optimizer.lr": "0.004"}, pretrained=False),
-    "supervised, same time": Row("semi.toml", {"training.steps": "7000"}, pretrained=False),
-    "supervised, pre-trained": Row("semi.toml"),
-    "ws": Row("semi-ws.toml"),
-    "ema": Row("semi-ema.toml"),
-    "ours": Row(OURS),
-    "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}, pretrained=False),
-    "ours, not pre-trained": Row(OURS, pretrained=False),
-    "ours, reference geometry": Row(OURS, {"objective.geometry": "reference"}),
-    "ours, confidence": Row(OURS, {"objective.confidence": "0.8"}),
-    "ours, two views": Row(OURS, {"objective.views": "2"}),
-    "ours, no cut mix": Row(OURS, {"objective.cut_mix": "none"}),
-    "ours, long offsets": Row(OURS, {"offsets": LONG_OFFSETS}),
-    "ours, cross": Row(OURS, {"objective.teacher": '{type = "cross"}'}),
+    "labelled": Row("semi-labelled.toml"),
+    "labelled, not pre-trained": Row("semi-labelled.toml", {"pretraining": "none"}),
+    "supervised, lr 0.001": Row("semi.toml", {"training.optimizer.lr": "0.001"}),
+    "supervised": Row("semi.toml"),
+    "supervised, lr 0.004": Row("semi.toml", {"training.optimizer.lr": "0.004"}),
+    "supervised, same time": Row("semi.toml", {"training.steps": "7500"}),
+    "ws": Row("semi-ws.toml", start="labelled"),
+    "ema": Row("semi-ema.toml", start="labelled"),
+    "ours": _ours(),
+    "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
+    "ours, not pre-trained": _ours("labelled, not pre-trained"),
+    "ours, reference geometry": _ours(geometry="reference"),
+    "ours, confidence": _ours(confidence="0.8"),
+    "ours, two views": _ours(views="2"),
+    "ours, no cut mix": _ours(cut_mix="none"),
+    "ours, cross": _ours(teacher='{type = "cross"}'),
+    "labelled, long offsets": Row("semi-labelled.toml", {"offsets": LONG_OFFSETS}),
+    "ours, long offsets": Row("semi-ours.toml", {"offsets": LONG_OFFSETS}, "labelled, long offsets"),
 }
 
 
@@ -73,33 +79,26 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    pretrainings = sorted({seed for row in arguments.rows for seed in arguments.seeds if ROWS[row].pretrained})
+    starts = list(dict.fromkeys(start for row in arguments.rows if (start := ROWS[row].start)))
+    rest = [row for row in arguments.rows if row not in starts]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        codes = pool.map(lambda seed: pretrain(arguments.data, arguments.runs, seed), pretrainings)
-        failed = {seed for seed, code in zip(pretrainings, codes, strict=True) if code}
-        wanted = [
-            (row, seed)
-            for seed in arguments.seeds
-            for row in arguments.rows
-            if not (ROWS[row].pretrained and seed in failed)
-        ]
-        list(pool.map(lambda run: train(arguments.data, arguments.runs, *run), wanted))
+        for rows in (starts, rest):
+            wanted = [(row, seed) for seed in arguments.seeds for row in rows]
+            list(pool.map(lambda run: train(arguments.data, arguments.runs, *run), wanted))
     print_table(arguments.runs)
 
 
-def pretrain(data: Path, runs: Path, seed: int) -> int:
-    """The pre-training of a seed; its exit code."""
-    return call(data, runs, "pretrain", "semi-pretraining.toml", f"pretraining-{seed}", {"seed": str(seed)})
-
-
-def train(data: Path, runs: Path, name: str, seed: int) -> int:
-    """One run of a row, from training to scores; its exit code."""
+def train(data: Path, runs: Path, name: str, seed: int) -> None:
+    """One run of a row, from training to scores; none where the run that it starts from has failed."""
     row = ROWS[name]
-    start = runs / f"pretraining-{seed}" / "pretrain" / "best.pt"
-    changes = {"seed": str(seed), "pretraining": "none"} | dict(row.changes)
-    if row.pretrained:
-        changes["transfer.checkpoint"] = str(start.absolute())
-    return call(data, runs, "run", row.file, run_name(name, seed), changes)
+    changes = {"seed": str(seed)} | dict(row.changes)
+    if row.start is not None:
+        start = runs / run_name(row.start, seed) / "train"
+        if not (start / "done").is_file():
+            print(f"{run_name(name, seed)}: left out, {start} is not done", flush=True)
+            return
+        changes["transfer.checkpoint"] = str((start / "best.pt").absolute())
+    call(data, runs, row.file, run_name(name, seed), changes)
 
 
 def run_name(row: str, seed: int) -> str:
@@ -107,41 +106,47 @@ def run_name(row: str, seed: int) -> str:
     return f"{row.replace(', ', '-').replace(' ', '_')}-{seed}"
 
 
-def call(data: Path, runs: Path, verb: str, file: str, name: str, changes: Mapping[str, str]) -> int:
-    """One command as a user would type it, on one thread; its output goes beside the run folder."""
+def call(data: Path, runs: Path, file: str, name: str, changes: Mapping[str, str]) -> None:
+    """`ssns run` as a user would type it, on one thread; its output goes beside the run folder."""
     given = {**changes, "name": name, "runs": str(runs.absolute())}
-    command = [sys.executable, "-m", "ssns.cli", verb, str(EXPERIMENTS / file)]
+    command = [sys.executable, "-m", "ssns.cli", "run", str(EXPERIMENTS / file)]
     command += [word for key, value in given.items() for word in (f"--{key}", value)]
     environment = os.environ | {"SSNS_DEVELOPMENT_DATA": str(data.absolute()), "OMP_NUM_THREADS": "1"}
     begin = time.monotonic()
     with (runs / f"{name}.log").open("a") as log:
         ended = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
-    print(f"{verb} {name}: exit code {ended.returncode}, {(time.monotonic() - begin) / 60:.1f} min", flush=True)
-    return ended.returncode
+    print(f"{name}: exit code {ended.returncode}, {(time.monotonic() - begin) / 60:.1f} min", flush=True)
 
 
 def print_table(runs: Path) -> None:
-    """Mean and spread over the seeds that are done, in Markdown."""
+    """Mean and spread over the seeds that are done, in Markdown; minutes with those of the run that it starts from."""
     print("| row | seeds | VOI split | VOI merge | VOI sum | ARAND | validation VOI sum | training, min |")
     print("|---|---|---|---|---|---|---|---|")
-    for name in ROWS:
-        done = [found for seed in range(100) if (found := results(runs / run_name(name, seed))) is not None]
+    for name, row in ROWS.items():
+        done = [found for seed in range(100) if (found := results(runs, name, row, seed)) is not None]
         if done:
             cells = [shown([run[key] for run in done]) for key in (*SCORES, "validation", "minutes")]
             print(f"| {name} | {len(done)} | {' | '.join(cells)} |")
 
 
-def results(run: Path) -> dict[str, float] | None:
+def results(runs: Path, name: str, row: Row, seed: int) -> dict[str, float] | None:
     """Test scores, the validation score of the chosen threshold, and the minutes of training; None if not done."""
+    run = runs / run_name(name, seed)
     scored, trained = run / "scores.json", run / "train" / "done"
     if not (scored.is_file() and trained.is_file() and scored.stat().st_mtime > trained.stat().st_mtime):
         return None
-    scores = json.loads((run / "scores.json").read_text())
+    scores = json.loads(scored.read_text())
     test = next(row for name, row in scores["rows"].items() if "-test" in name and "oracle" not in name)
     choice = json.loads((run / "choice.json").read_text())
-    history = json.loads((run / "train" / "history.json").read_text())
     chosen = choice["validation"][f"{choice['value']:g}"]["voi_sum"]
-    return {**{key: test[key] for key in SCORES}, "validation": chosen, "minutes": history[-1]["seconds"] / 60}
+    spent = minutes(run) + (minutes(runs / run_name(row.start, seed)) if row.start else 0)
+    return {**{key: test[key] for key in SCORES}, "validation": chosen, "minutes": spent}
+
+
+def minutes(run: Path) -> float:
+    """Of pre-training and training, validation left out."""
+    histories = [run / stage / "history.json" for stage in ("pretrain", "train")]
+    return sum(json.loads(each.read_text())[-1]["seconds"] for each in histories if each.is_file()) / 60
 
 
 def shown(values: Sequence[float]) -> str:
