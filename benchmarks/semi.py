@@ -146,7 +146,7 @@ def results(runs: Path, name: str, row: Row, seed: int) -> dict[str, float] | No
 def minutes(run: Path) -> float:
     """Of pre-training and training, validation left out."""
     histories = [run / stage / "history.json" for stage in ("pretrain", "train")]
-    return sum(json.loads(each.read_text())[-1]["seconds"] for each in histories if each.is_file()) / 60
+    return sum(float(json.loads(each.read_text())[-1]["seconds"]) for each in histories if each.is_file()) / 60
 
 
 def shown(values: Sequence[float]) -> str:
