@@ -35,20 +35,22 @@ def pretrain_experiment(experiment: Experiment, *, verify: bool = False) -> Path
     """Pre-train, or go on, or say that it is done; returns the path of the best checkpoint."""
     settings = _settings(experiment)
     folder = RunFolder.of(experiment)
-    learned, watched = _sources(experiment)
+    sources = open_sources(experiment)
+    learned, watched = _with_roles(sources)
 
     def learn() -> None:
         if is_first_process():
             keep_experiment(experiment, folder, "pretrain")
         _fit(experiment, settings, folder, learned, watched)
 
-    return learned_once("pretrain", pretraining_stamp(experiment, verify=verify), settings.training, learn)
+    stamp = pretraining_stamp(experiment, sources, verify=verify)
+    return learned_once("pretrain", stamp, settings.training, learn)
 
 
-def pretraining_stamp(experiment: Experiment, *, verify: bool = False) -> Stamp:
+def pretraining_stamp(experiment: Experiment, sources: dict[str, Source], *, verify: bool = False) -> Stamp:
     """What the pre-trained weights depend on."""
     settings = _settings(experiment)
-    learned, watched = _sources(experiment)
+    learned, watched = _with_roles(sources)
 
     def describe(hash_up_to: float) -> dict[str, Any]:
         loop = learned_settings(settings.training.model_dump(mode="json"))
@@ -72,9 +74,8 @@ def _settings(experiment: Experiment) -> PretrainingSettings:
     return experiment.pretraining
 
 
-def _sources(experiment: Experiment) -> tuple[dict[str, Source], dict[str, Source]]:
+def _with_roles(sources: dict[str, Source]) -> tuple[dict[str, Source], dict[str, Source]]:
     """The volumes that are learned from, and those that are validated on."""
-    sources = open_sources(experiment)
     learned, watched = with_role(sources, "unlabelled"), with_role(sources, "validation")
     if not learned:
         raise UserError(

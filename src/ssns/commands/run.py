@@ -15,9 +15,10 @@ from ssns.experiment import Experiment
 
 def run_experiment(experiment: Experiment, *, checkpoint: Path | None = None, verify: bool = False) -> None:
     """Pre-train (where the experiment says so) and train, unless a checkpoint is given; predict, segment, evaluate."""
-    check_memory(parts(experiment, open_sources(experiment)))  # rather now than after hours of training
+    sources = open_sources(experiment)
+    check_memory(parts(experiment, sources))  # rather now than after hours of training
     if checkpoint is None:
-        check_training(experiment)
+        check_training(experiment, sources)
         if experiment.pretraining is not None and experiment.transfer.checkpoint is None:
             pretrain_experiment(experiment, verify=verify)
         train_experiment(experiment, verify=verify)

@@ -40,9 +40,10 @@ UNSETTLED_STEPS = 100
 def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     """Train, or go on, or say that it is done; returns the path of the best checkpoint."""
     folder = RunFolder.of(experiment)
-    inputs = _Inputs.of(experiment)
+    sources = open_sources(experiment)
+    inputs = _Inputs.of(experiment, sources)
     check_memory([part for part in parts(experiment, inputs.watched) if part.role == "validation"])
-    start = _start(experiment, folder)
+    start = _start(experiment, folder, sources)
 
     def learn() -> None:
         if is_first_process():
@@ -56,13 +57,13 @@ def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     return best
 
 
-def check_training(experiment: Experiment) -> None:
+def check_training(experiment: Experiment, sources: dict[str, Source]) -> None:
     """Refuse, before hours of pre-training, what training could not begin with.
 
     Raises:
         UserError: A role that the objective needs has no region.
     """
-    _Inputs.of(experiment)
+    _Inputs.of(experiment, sources)
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,12 @@ class _Inputs:
     unlabelled: dict[str, Source]
 
     @classmethod
-    def of(cls, experiment: Experiment) -> _Inputs:
-        """Open them.
+    def of(cls, experiment: Experiment, sources: dict[str, Source]) -> _Inputs:
+        """Pick them from all volumes.
 
         Raises:
             UserError: A role that the objective needs has no region.
         """
-        sources = open_sources(experiment)
         learned, watched, unlabelled = (with_role(sources, role) for role in ROLES)
         if not learned:
             raise UserError(
@@ -108,7 +108,7 @@ class _Inputs:
         return self.learned | self.watched | self.unlabelled
 
 
-def _start(experiment: Experiment, folder: RunFolder) -> Path | None:
+def _start(experiment: Experiment, folder: RunFolder, sources: dict[str, Source]) -> Path | None:
     """The checkpoint that weights are taken over from, if any.
 
     Raises:
@@ -123,7 +123,7 @@ def _start(experiment: Experiment, folder: RunFolder) -> Path | None:
         return None
     if not (folder.pretraining / "done").is_file() or not folder.best_pretrained.is_file():
         raise UserError(f"pretraining: it has not ended in {folder.pretraining}: run `ssns pretrain` first")
-    changes = pretraining_stamp(experiment).differences()
+    changes = pretraining_stamp(experiment, sources).differences()
     if changes != []:
         raise UserError(
             f"pretraining: {shown(changes or ['its record'])} changed since the one in {folder.pretraining}: run"
