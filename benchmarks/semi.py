@@ -136,7 +136,7 @@ def results(runs: Path, name: str, row: Row, seed: int) -> dict[str, float] | No
     if not (scored.is_file() and trained.is_file() and scored.stat().st_mtime > trained.stat().st_mtime):
         return None
     scores = json.loads(scored.read_text())
-    test = next(row for name, row in scores["rows"].items() if "-test" in name and "oracle" not in name)
+    test = next(found for part, found in scores["rows"].items() if "-test" in part and "oracle" not in part)
     choice = json.loads((run / "choice.json").read_text())
     chosen = choice["validation"][f"{choice['value']:g}"]["voi_sum"]
     spent = minutes(run) + (minutes(runs / run_name(row.start, seed)) if row.start else 0)
