@@ -74,12 +74,15 @@ def init(
     background: Annotated[str, typer.Option(help="Id that is membrane or outside, or none.")] = "0",
     ignored: Annotated[str, typer.Option(help="Id of voxels whose label is unknown, or none.")] = "none",
     rgb_ids: Annotated[bool, typer.Option("--rgb-ids", help="Labels are RGB-coded ids, as VAST exports them.")] = False,
+    supervised: Annotated[
+        bool, typer.Option("--supervised", help="Learn from labels alone, in half the time; not from the rest of raw.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Look at a volume and its labels, and write a commented experiment that runs as it is."""
     from ssns.commands.init import Inputs, init_experiment
 
-    inputs = Inputs(raw, labels, voxel_size_nm, labels_start, sections, background, ignored, rgb_ids)
+    inputs = Inputs(raw, labels, voxel_size_nm, labels_start, sections, background, ignored, rgb_ids, supervised)
     init_experiment(inputs, output, overwrite=force)
 
 

@@ -18,6 +18,7 @@ from ssns.errors import UserError
 from ssns.experiment import load_experiment
 from ssns.sampling import LabelledPatches
 from ssns.space import Box
+from ssns.training.objectives import ConsistencyObjective, SupervisedObjective
 from ssns.volume.normalization import IntensityRange
 
 
@@ -71,6 +72,30 @@ def test_of_much_that_is_labelled_so_much_is_held_out_that_run_can_use_it(folder
     assert [str(box) for box in sources["raw"].boxes("validation")] == ["z 30..40, y 24..48, x 24..48"]
     assert "y 24..48, x 24..48 of the last 10 labelled sections, as much as" in capsys.readouterr().out
     check_memory(parts(experiment, sources))
+
+
+def test_all_of_raw_is_learned_from(folder):
+    experiment, table = init(folder)
+    assert table["volumes"]["raw"]["unlabelled"] == "0:40"
+    assert isinstance(experiment.objective, ConsistencyObjective)
+    assert 0 < experiment.objective.warmup < experiment.training.steps
+    assert experiment.pretraining.training.patch == experiment.training.patch
+
+
+def test_of_a_raw_too_large_what_fits_into_memory_around_the_labels_is_learned_from(folder, monkeypatch):
+    memory = psutil.virtual_memory()._replace(available=8 * 40 * 20 * 20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    _, table = init(folder)
+    assert table["volumes"]["raw"]["unlabelled"] == {"z": [0, 40], "y": [14, 34], "x": [14, 34]}
+
+
+@pytest.mark.parametrize("why", ["asked", "all is labelled"])
+def test_labels_alone_are_learned_from_where(folder, why):
+    if why == "all is labelled":
+        tifffile.imwrite("labels.tif", LABELS)
+    experiment, table = init(folder, supervised=why == "asked")
+    assert "unlabelled" not in table["volumes"]["raw"]
+    assert (experiment.objective, experiment.pretraining) == (SupervisedObjective(), None)
 
 
 def test_what_was_found_is_told(folder, capsys):
@@ -175,7 +200,7 @@ class TestPagesOfScatteredSections:
         from ssns.commands.train import train_experiment
 
         (folder / "pages" / "s018.tif").unlink()
-        init(folder, labels="pages", sections="3,17,31")
+        init(folder, labels="pages", sections="3,17,31", supervised=True)
         small = {
             "training.steps": 1,
             "training.patch": [4, 16, 16],
@@ -380,12 +405,12 @@ class TestErrors:
 
 def test_the_command_line_passes_everything_on(folder, capsys):
     place = ["--voxel-size-nm", "30", "6", "6", "--labels-start", "2", "0", "0", "--sections", "2,4"]
-    ids = ["--background", "none", "--ignored", "0"]
+    ids = ["--background", "none", "--ignored", "0", "--supervised"]
     with pytest.raises(SystemExit, match="0"):
         main(["init", "raw.tif", "--labels", "labels.tif", *place, *ids, "-o", "out.toml"])
     volume = load_experiment(folder / "out.toml").volumes["raw"]
     assert volume.voxel_size_nm == (30, 6, 6)
     assert volume.labels_start == (2, 0, 0)
     assert (volume.background, volume.ignored) == (None, 0)
-    assert volume.validation[0].sections == (2, 4)
+    assert (volume.validation[0].sections, volume.unlabelled) == ((2, 4), ())
     assert "next: ssns run out.toml" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import tomlkit
 from ssns.experiment import Experiment, Region, VolumeSettings
 from ssns.settings import component_types, type_tag
 
-UNSET_ROLES = ("labelled", "validation", "test", "target")
+UNSET_ROLES = ("labelled", "unlabelled", "validation", "test", "target")
 """What the file tells of where it is not set."""
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -32,19 +32,57 @@ from ssns.volume.sections import runs
 FEW_NEURONS = 10
 """Neurons in the part held out below which `init` gives advice."""
 
-TARGET_DEPTH = 100
-"""Sections of the part to segment of a volume that is too large."""
+MOST_DEPTH = 100
+"""Sections of the part of a volume that is too large."""
 
-CPU_RECIPE: dict[str, Any] = {
-    "network": {"type": "residual_unet", "filters": [32, 48, 64, 80], "unshuffle": 2, "batch_momentum": 0.05},
-    "training": {"steps": 4000, "batch": 1, "optimizer": {"type": "adamw", "lr": 2e-3}},
-}
-"""Half the in-plane resolution inside the network, channels in multiples of 16: some twenty minutes on two cores."""
 
-GPU_RECIPE: dict[str, Any] = {
-    "network": {"type": "residual_unet", "batch_momentum": 0.05},
-    "training": {"steps": 20_000, "batch": 4, "optimizer": {"type": "adamw", "lr": 1e-3}},
-}
+@dataclass(frozen=True)
+class Recipe:
+    """A network and schedules.
+
+    Attributes:
+        network: Its settings.
+        loop: What pre-training and training share.
+        pretraining: Steps of restoration of raw.
+        steps: Steps of training.
+        warmup: Those of them with labelled patches alone: consistency pays once the network knows something.
+    """
+
+    network: Mapping[str, Any]
+    loop: Mapping[str, Any]
+    pretraining: int
+    steps: int
+    warmup: int
+
+    def tables(self, patch: Sequence[int], *, supervised: bool) -> dict[str, Any]:
+        """The tables of the experiment."""
+        loop = {"patch": list(patch), **self.loop}
+        if supervised:
+            return {"network": dict(self.network), "training": {"steps": self.steps, **loop}}
+        return {
+            "network": dict(self.network),
+            "pretraining": {"training": {"steps": self.pretraining, **loop}},
+            "objective": {"type": "consistency", "warmup": self.warmup},
+            "training": {"steps": self.steps, **loop},
+        }
+
+
+CPU_RECIPE = Recipe(
+    network={"type": "residual_unet", "filters": [32, 48, 64, 80], "unshuffle": 2, "batch_momentum": 0.05},
+    loop={"batch": 1, "optimizer": {"type": "adamw", "lr": 2e-3}},
+    pretraining=1000,
+    steps=4000,
+    warmup=2500,
+)
+"""Half the in-plane resolution inside the network, channels in multiples of 16: some forty minutes on two cores."""
+
+GPU_RECIPE = Recipe(
+    network={"type": "residual_unet", "batch_momentum": 0.05},
+    loop={"batch": 4, "optimizer": {"type": "adamw", "lr": 1e-3}},
+    pretraining=5000,
+    steps=20_000,
+    warmup=10_000,
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +97,7 @@ class Inputs:
     background: str = "0"
     ignored: str = "none"
     rgb_ids: bool = False
+    supervised: bool = False
 
 
 def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) -> None:
@@ -73,8 +112,7 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
     table = {
         "name": name if output.stem == "experiment" else _name(output.name),
         "volumes": {name: volume},
-        "network": recipe["network"],
-        "training": {"patch": _patch(source, volume)} | recipe["training"],
+        **recipe.tables(_patch(source, volume), supervised="unlabelled" not in volume),
     }
     write_experiment(output, table, f"Run it with: ssns run {output.name}\nAll settings: ssns settings")
     open_sources(load_experiment(output))  # it runs as it is
@@ -217,6 +255,8 @@ def _volume_table(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any
         warn("no labels: there is nothing to train on, unless you set labels and labelled; with weights, it can be run")
     else:
         volume |= _label_entries(inputs, source, folder)
+        if not inputs.supervised and (unlabelled := _unlabelled(source)) is not None:
+            volume["unlabelled"] = unlabelled
     target = _target(source)
     if target is not None:
         volume["target"] = target
@@ -257,10 +297,30 @@ def _label_entries(inputs: Inputs, source: Source, folder: Path) -> dict[str, An
 
 def _target(source: Source) -> dict[str, list[int]] | None:
     """Where the whole volume would not fit into half the free memory: a box around the labels, or the middle."""
-    raw, budget = source.raw.box, _segmentable_voxels()
-    if raw.size <= budget:
+    if source.raw.box.size <= (budget := _segmentable_voxels()):
         return None
-    depth = min(raw.shape[0], TARGET_DEPTH)
+    box = _box_around_labels(source, budget)
+    say(f"target: the volume is too large for this memory, so a part is segmented: {box}")
+    return box
+
+
+def _unlabelled(source: Source) -> str | dict[str, list[int]] | None:
+    """Where raw is learned from without labels: all of it, or what of it fits into memory around the labels."""
+    raw = source.raw
+    if raw.box.size <= sum(box.size for box in source.labels_boxes):
+        return None
+    budget = psutil.virtual_memory().available // 8 // raw.dtype.itemsize
+    if raw.box.size <= budget:
+        return f"0:{raw.shape[0]}"
+    box = _box_around_labels(source, budget)
+    say(f"unlabelled: raw is too large for this memory, so a part is learned from: {box}")
+    return box
+
+
+def _box_around_labels(source: Source, budget: int) -> dict[str, list[int]]:
+    """A box of so many voxels around the labels, or in the middle."""
+    raw = source.raw.box
+    depth = min(raw.shape[0], MOST_DEPTH)
     side = math.isqrt(budget // depth)
     around = _around(source.labels_boxes or (raw,))
     box = {}
@@ -269,7 +329,6 @@ def _target(source: Source) -> dict[str, list[int]] | None:
     ):
         start = min(max(0, (first + end - extent) // 2), max(0, length - extent))
         box[axis] = [start, min(length, start + extent)]
-    say(f"target: the volume is too large for this memory, so a part is segmented: {box}")
     return box
 
 
