@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from ssns.synthetic.kernels import compiled
+from ssns.kernels import compiled
 
 TRUNCATE = 3.0
 """Gaussian filters end at this many standard deviations."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssns.synthetic.kernels import compiled
+from ssns.kernels import compiled
 
 if TYPE_CHECKING:
     from ssns.synthetic.bins import Bins

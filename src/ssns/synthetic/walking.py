@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssns.synthetic.kernels import compiled
+from ssns.kernels import compiled
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
