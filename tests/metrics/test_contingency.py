@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from ssns.errors import UserError
-from ssns.metrics import Contingency, contingency
+from ssns.metrics import Contingency
 
 HUGE = 2**64 - 1
 IDS = st.sampled_from([0, 1, 2, 300, 2**32, 2**63, HUGE])
@@ -48,14 +48,6 @@ def test_mask_leaves_voxels_out(both, data):
     segmentation, labels = both
     mask = data.draw(arrays(np.bool_, labels.shape))
     assert pairs(Contingency.count(segmentation, labels, mask)) == counted_one_by_one(segmentation[mask], labels[mask])
-
-
-def test_slabs_and_memory_order_do_not_matter(monkeypatch):
-    segmentation, labels = np.random.default_rng(0).integers(0, 5, (2, 7, 6, 5))
-    whole = pairs(Contingency.count(segmentation, labels))
-    monkeypatch.setattr(contingency, "SLAB_VOXELS", 40)
-    assert pairs(Contingency.count(segmentation, labels)) == whole
-    assert pairs(Contingency.count(np.asfortranarray(segmentation), labels)) == whole
 
 
 def test_sizes_of_labels_and_segments_are_told_for_each_pair():

@@ -1,9 +1,6 @@
 """How many voxels each label shares with each segment: the one table that every score is computed from.
 
-1. Cut the volume into slabs of sections, so that memory stays bounded.
-2. In each slab find the runs of voxels in which neither id changes; a segmentation has far fewer runs than voxels.
-3. Sort the runs by label and segment, and add up those of the same pair.
-4. Add the tables of the slabs in the same way. Tables of blocks of a larger volume add up likewise.
+Tables of blocks add up to that of the volume.
 """
 
 from __future__ import annotations
@@ -17,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.errors import UserError
-
-SLAB_VOXELS = 1 << 22
-"""Voxels counted at a time: a slab's work arrays stay near 100 MB even where every voxel is a run of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +44,11 @@ class Contingency:
         Raises:
             UserError: Ids are not integers or are negative, or shapes differ.
         """
-        for name, ids in (("segmentation", segmentation), ("labels", labels)):
-            check_ids(ids, name)
-        for name, other in (("labels", labels), ("mask", mask)):
-            if other is not None and other.shape != segmentation.shape:
-                raise UserError(
-                    f"{name}: wanted the shape of segmentation, {segmentation.shape}, got {other.shape}: crop both "
-                    "to the same box"
-                )
-        if mask is not None and mask.dtype != np.bool_:
-            raise UserError(f"mask: wanted bool, got {mask.dtype}: compare it with a value, such as mask > 0")
-        sections = max(1, SLAB_VOXELS * len(segmentation) // max(1, segmentation.size))
-        slabs = [slice(start, start + sections) for start in range(0, len(segmentation), sections)]
-        return cls.merged(
-            _count_runs(segmentation[slab], labels[slab], None if mask is None else mask[slab]) for slab in slabs
-        )
+        from ssns.metrics.pairs import PairCounter  # brings numba
+
+        counter = PairCounter()
+        counter.add(segmentation, labels, mask)
+        return counter.table()
 
     @classmethod
     def merged(cls, tables: Iterable[Contingency]) -> Contingency:
@@ -110,17 +94,6 @@ def check_ids(ids: NDArray[Any], name: str) -> None:
         raise UserError(f"{name}: wanted integer ids, got {ids.dtype}: convert it, such as {name}.astype('uint32')")
     if ids.dtype.kind == "i" and ids.size and ids.min() < 0:
         raise UserError(f"{name}: wanted ids of 0 or more, got {ids.min()}: give unknown voxels an id, and mask them")
-
-
-def _count_runs(segmentation: NDArray[Any], labels: NDArray[Any], mask: NDArray[np.bool_] | None) -> Contingency:
-    """The table of one slab."""
-    if mask is None:
-        segments, truth = segmentation.ravel(), labels.ravel()
-    else:
-        segments, truth = segmentation[mask], labels[mask]
-    starts = _run_starts(truth, segments)
-    lengths = np.diff(starts, append=truth.size)
-    return _unique_pairs(truth[starts].astype(np.uint64), segments[starts].astype(np.uint64), lengths)
 
 
 def _unique_pairs(labels: NDArray[np.uint64], segments: NDArray[np.uint64], counts: NDArray[np.int64]) -> Contingency:
