@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.measure import label
 
+from ssns.blockwise.grid import blocks
 from ssns.errors import UserError
-from ssns.metrics import components, score
+from ssns.metrics import BlockwiseComponents, components, score
+from ssns.space import Box
+from ssns.volume import from_array
 
 AXES = {6: 1, 18: 2, 26: 3}
 VOLUMES = arrays(
@@ -45,11 +48,46 @@ def test_largest_ids_are_kept_apart():
     assert components(labels, None).tolist() == [[[1, 2, 3]]]
 
 
+def by_blocks(labels, shape, background=0, connectivity=26) -> tuple[np.ndarray, np.ndarray]:
+    """Components and, for each, its id in the labels."""
+    finder = BlockwiseComponents(from_array(labels), background, connectivity)
+    pieces = np.zeros(labels.shape, np.int64)
+    for block in blocks(Box.of_shape(labels.shape), shape):
+        pieces[block.write.slices] = finder.pieces(block)
+    joined = finder.joined()
+    return joined.components[pieces], joined.labels
+
+
+@given(VOLUMES, st.tuples(*[st.integers(1, 5)] * 3), st.sampled_from([0, 1, None]), st.sampled_from([6, 18, 26]))
+def test_blocks_are_joined_to_the_components_of_the_whole(labels, shape, background, connectivity):
+    found, sources = by_blocks(labels, shape, background, connectivity)
+    assert same_partition(found, components(labels, background, connectivity))
+    assert len(sources) == found.max() + 1
+    foreground = found > 0
+    assert np.array_equal(sources[found][foreground], labels[foreground])
+    assert np.array_equal(foreground, np.ones_like(foreground) if background is None else labels != background)
+
+
+def test_one_block_numbers_components_as_the_whole_does():
+    labels = np.random.default_rng(0).integers(0, 3, (4, 5, 6))
+    found, _ = by_blocks(labels, labels.shape)
+    assert np.array_equal(found, components(labels))
+
+
+def test_a_neuron_that_winds_through_blocks_is_one():
+    """An S through four blocks of 2 x 2, touching only at corners."""
+    labels = np.array([[[5, 0, 0, 5], [0, 5, 5, 0], [0, 0, 0, 5], [2, 0, 5, 0]]])
+    found, sources = by_blocks(labels, (1, 2, 2))
+    assert found.tolist() == [[[1, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 1], [2, 0, 1, 0]]]
+    assert sources.tolist() == [0, 5, 2]
+
+
 @pytest.mark.real_data
 def test_real_labels_hold_pieces_that_leave_the_box(development_data):
     labels = tifffile.imread(development_data / "AC4_labels.tif", key=range(40, 44))[:, :256, :256]
     pieces = components(labels)
     assert same_partition(pieces, label(labels, connectivity=3))
+    assert same_partition(by_blocks(labels, (3, 100, 90))[0], pieces)
     scores = score(pieces, labels)
     assert scores.voi_split > 0
     assert scores.voi_merge == 0
