@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ssns.metrics import Contingency
 
 DATA = "SSNS_DEVELOPMENT_DATA"
 
@@ -25,3 +28,9 @@ def _one_thread() -> None:
     except ModuleNotFoundError:
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_counting() -> None:
+    """To compile takes longer than the first example of a property may."""
+    Contingency.count(np.ones(1, int), np.ones(1, int), np.ones(1, bool))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssns.metrics.overlaps import Overlaps
+from ssns.metrics.overlaps import Overlaps, Sizes
 
 
 def variation_of_information(overlaps: Overlaps) -> tuple[float, float]:
@@ -20,7 +20,11 @@ def variation_of_information(overlaps: Overlaps) -> tuple[float, float]:
     Returns:
         ``split`` and ``merge``.
     """
-    total = overlaps.voxels.sum()
-    split = overlaps.voxels @ np.log2(overlaps.label / overlaps.both) / total
-    merge = overlaps.voxels @ np.log2(overlaps.segment / overlaps.both) / total
-    return float(split), float(merge)
+    split, merge = contributions(overlaps)
+    return float(split.sum()), float(merge.sum())
+
+
+def contributions(overlaps: Overlaps) -> tuple[Sizes, Sizes]:
+    """What each group of voxels adds to ``split`` and to ``merge``, (k,) each, in bits, never negative."""
+    share = overlaps.voxels / overlaps.voxels.sum()
+    return share * np.log2(overlaps.label / overlaps.both), share * np.log2(overlaps.segment / overlaps.both)

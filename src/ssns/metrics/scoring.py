@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from ssns.errors import UserError
 from ssns.metrics.contingency import Contingency
+from ssns.metrics.detection import detect
 from ssns.metrics.information import variation_of_information
 from ssns.metrics.overlaps import Overlaps
 from ssns.metrics.rand import RandPairs, distinct_pairs, reference_pairs
@@ -45,10 +46,15 @@ class ScoringSettings(Component):
         description="Segment 0: an ordinary segment, one segment per voxel, not scored, or as the paper's scripts do",
     )
 
+    @property
+    def singleton(self) -> int | None:
+        """The segment id whose voxels are segments of their own, if any."""
+        return 0 if self.convention == "singletons" else None
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How far a segmentation is from the truth; lower is better but for precision and recall.
+    """How far a segmentation is from the truth: of the VOI and the Rand error less is better, of the others more.
 
     Attributes:
         voi_split: Bits by which neurons are cut in pieces.
@@ -56,6 +62,12 @@ class Scores:
         arand: Adapted Rand error, 0 to 1.
         arand_precision: Share of the voxel pairs in one segment that belong together.
         arand_recall: Share of the voxel pairs of one neuron that were joined.
+        object_precision: Share of the segments that are a neuron; this and the others as in ``Detection``.
+        object_recall: Share of the neurons that are a segment.
+        panoptic_quality: F-score of the two, times the mean IoU.
+        ap_50: Average precision at an IoU of 0.5.
+        ap_75: At 0.75.
+        ap: Mean over 0.50, 0.55 .. 0.95.
     """
 
     voi_split: float
@@ -63,19 +75,43 @@ class Scores:
     arand: float
     arand_precision: float
     arand_recall: float
+    object_precision: float
+    object_recall: float
+    panoptic_quality: float
+    ap_50: float
+    ap_75: float
+    ap: float
 
     @property
     def voi_sum(self) -> float:
         """Variation of information in bits: split and merge together."""
         return self.voi_split + self.voi_merge
 
+    @property
+    def cremi(self) -> float:
+        """``sqrt(voi_sum * arand)``, the score of CREMI where a mask has left out what is ``near_boundary``."""
+        return math.sqrt(self.voi_sum * max(0.0, self.arand))
+
     def to_dict(self) -> dict[str, float]:
         """Every score by name, as ``scores.json`` holds them."""
-        names = ("voi_split", "voi_merge", "voi_sum", "arand", "arand_precision", "arand_recall")
+        names = [field.name for field in fields(self)]
+        names.insert(names.index("arand"), "voi_sum")
         return {name: getattr(self, name) for name in names}
 
 
-WORST = Scores(voi_split=math.inf, voi_merge=math.inf, arand=1.0, arand_precision=0.0, arand_recall=0.0)
+WORST = Scores(
+    voi_split=math.inf,
+    voi_merge=math.inf,
+    arand=1.0,
+    arand_precision=0.0,
+    arand_recall=0.0,
+    object_precision=0.0,
+    object_recall=0.0,
+    panoptic_quality=0.0,
+    ap_50=0.0,
+    ap_75=0.0,
+    ap=0.0,
+)
 """What a segmentation without a segment counts as where one has to be better than another."""
 
 
@@ -126,27 +162,41 @@ def score_table(table: Contingency, settings: ScoringSettings | None = None) -> 
         NothingSegmentedError: As in ``score``.
     """
     settings = settings or ScoringSettings()
-    labelled = _only(table, table.labels != settings.background)
-    if labelled.voxels == 0:
-        raise UserError(_none_of(table, settings, "all of them are background or masked out"))
-    segmented = labelled
-    if settings.convention in ("excluded", "reference"):
-        segmented = _only(labelled, labelled.segments != 0)
-        if segmented.voxels == 0:
-            raise NothingSegmentedError(_none_of(labelled, settings, "the segmentation is 0 wherever there are labels"))
-    overlaps = Overlaps.of(segmented, singleton=0 if settings.convention == "singletons" else None)
+    scored = table.where(scored_rows(table, settings))
+    overlaps = Overlaps.of(scored, singleton=settings.singleton)
     split, merge = variation_of_information(overlaps)
     pairs: RandPairs
     if settings.convention == "reference":
-        pairs = reference_pairs(labelled, table.voxels)
+        pairs = reference_pairs(table.where(_labelled_rows(table, settings)), table.voxels)
     else:
         pairs = distinct_pairs(overlaps)
-    return Scores(split, merge, pairs.error, pairs.precision, pairs.recall)
+    return Scores(split, merge, pairs.error, pairs.precision, pairs.recall, **detect(scored)._asdict())
 
 
-def _only(table: Contingency, keep: Any) -> Contingency:
-    """The pairs to be scored; ``keep`` may be one bool for all."""
-    return table.where(np.broadcast_to(keep, table.labels.shape))
+def scored_rows(table: Contingency, settings: ScoringSettings) -> NDArray[np.bool_]:
+    """Which pairs count for the variation of information, (k,).
+
+    Raises:
+        UserError: There is no voxel to score.
+        NothingSegmentedError: As in ``score``.
+    """
+    labelled = _labelled_rows(table, settings)
+    if not labelled.any():
+        raise UserError(_none_of(table, settings, "all of them are background or masked out"))
+    if settings.convention not in ("excluded", "reference"):
+        return labelled
+    segmented = labelled & (table.segments != 0)
+    if not segmented.any():
+        raise NothingSegmentedError(_none_of(table, settings, "the segmentation is 0 wherever there are labels"))
+    return segmented
+
+
+def _labelled_rows(table: Contingency, settings: ScoringSettings) -> NDArray[np.bool_]:
+    """Which pairs are not of the background, (k,)."""
+    rows = np.ones(table.labels.shape, np.bool_)
+    if settings.background is not None:
+        rows &= table.labels != settings.background
+    return rows
 
 
 def _none_of(table: Contingency, settings: ScoringSettings, reason: str) -> str:
