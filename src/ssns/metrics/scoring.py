@@ -185,7 +185,7 @@ def scored_rows(table: Contingency, settings: ScoringSettings) -> NDArray[np.boo
         raise UserError(_none_of(table, settings, "all of them are background or masked out"))
     if settings.convention not in ("excluded", "reference"):
         return labelled
-    segmented = labelled & (table.segments != 0)
+    segmented: NDArray[np.bool_] = labelled & (table.segments != 0)
     if not segmented.any():
         raise NothingSegmentedError(_none_of(table, settings, "the segmentation is 0 wherever there are labels"))
     return segmented
@@ -193,9 +193,9 @@ def scored_rows(table: Contingency, settings: ScoringSettings) -> NDArray[np.boo
 
 def _labelled_rows(table: Contingency, settings: ScoringSettings) -> NDArray[np.bool_]:
     """Which pairs are not of the background, (k,)."""
-    rows = np.ones(table.labels.shape, np.bool_)
-    if settings.background is not None:
-        rows &= table.labels != settings.background
+    if settings.background is None:
+        return np.ones(table.labels.shape, np.bool_)
+    rows: NDArray[np.bool_] = table.labels != settings.background
     return rows
 
 
