@@ -86,6 +86,20 @@ def test_a_place_is_inside_its_pair(voxels, threads, data):
     assert mask[found].all()
 
 
+@given(st.sampled_from([1, 2]), st.data())
+def test_labels_may_be_renamed_afterwards(threads, data):
+    values = arrays(np.uint8, SHAPE, elements=st.integers(0, 5))
+    segmentation, labels, names = data.draw(values), data.draw(values), np.array([0, 2, 2, 1, 2, 0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "PIECE_VOXELS", 20)
+        counter = counted(segmentation, labels, threads=threads)
+        table = counter.table(names)
+        assert same(table, counted(segmentation, names[labels]).table())
+    found = tuple(counter.places(names).T)
+    assert np.array_equal(names[labels[found]], table.labels)
+    assert np.array_equal(segmentation[found], table.segments)
+
+
 def test_a_place_is_the_middle_of_the_longest_run():
     """Label 1 has runs of 2 and 5 voxels, label 2 two of 3, of which the first counts."""
     labels = np.array([[[1, 1, 0, 2, 2, 2, 0], [1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 2, 2, 2]]])

@@ -22,6 +22,7 @@ from ssns.metrics import (
     score_table,
 )
 from ssns.metrics.detection import detect
+from ssns.volume import Volume, from_array, open_volume, write_volume
 
 CONVENTIONS = ["skimage", "singletons", "excluded", "reference"]
 VOLUMES = arrays(np.int64, (2, 3, 4), elements=st.integers(0, 4))
@@ -173,6 +174,37 @@ def test_scores_of_blocks_equal_the_scores_of_the_whole():
     assert score_table(reduce(add, parts)) == score(segmentation, labels)
 
 
+def test_volumes_on_disk_are_scored_without_being_loaded(tmp_path, monkeypatch):
+    segmentation, labels = np.random.default_rng(1).integers(0, 2**40, (2, 6, 1, 1)) + np.zeros((1, 8, 9), np.int64)
+    mask = labels % 3 > 0
+    for name, ids in (("segments.zarr", segmentation), ("truth.zarr", labels)):
+        write_volume(tmp_path / name, ids)
+    opened = [open_volume(tmp_path / name) for name in ("segments.zarr", "truth.zarr")]
+    read = []
+    monkeypatch.setattr(
+        Volume, "read", lambda volume, box, read_box=Volume.read: read.append(box) or read_box(volume, box)
+    )
+    assert score(*opened, mask=mask) == score(segmentation, labels, mask=mask)
+    assert score(opened[0], labels) == score(segmentation, labels)
+    assert Contingency.count_volumes(*opened, block=(4, 5, 5)).voxels == labels.size
+    assert all(box is not None for box in read)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "labels", "expected"),
+    [
+        (np.ones((3, 4, 5), int), np.ones((3, 4, 5), int), (0, 0, 0)),
+        (np.zeros((3, 4, 5), int), np.ones((3, 4, 5), int), (0, 0, 0)),
+        (np.ones((1, 4, 4), int), np.arange(1, 3).repeat(8).reshape(1, 4, 4), (0, 1, 1 - 2 * 112 / (240 + 112))),
+        (np.full((1, 1, 2), 2**63, np.uint64), np.full((1, 1, 2), 2**40), (0, 0, 0)),
+    ],
+)
+def test_trivial_volumes(segmentation, labels, expected):
+    """All one, nothing segmented, one voxel thick with two halves merged, ids beyond 32 bits."""
+    scores = score(segmentation, labels)
+    assert (scores.voi_split, scores.voi_merge, scores.arand) == pytest.approx(expected)
+
+
 def test_partitions_without_pairs_are_perfect_or_worst():
     alone, joined = np.array([1, 2]), np.array([1, 1])
     assert score(alone, alone).arand == 0
@@ -200,7 +232,9 @@ def test_nothing_is_worse_than_the_worst(segmentation, labels):
         ([1, 1], [0, 0], "skimage", "labels: wanted voxels to score, got none of 2"),
         ([0, 0], [1, 1], "excluded", "the segmentation is 0 wherever there are labels"),
         ([1, 1], [1, 1, 1], "skimage", "wanted the shape of segmentation"),
-        ([1.0, 1.0], [1, 1], "skimage", "wanted integer ids"),
+        ([1.0, 1.0], [1, 1], "skimage", "segmentation: wanted integer ids, got float64"),
+        ([1, 1], [1, -1], "skimage", "labels: wanted ids of 0 or more, got -1"),
+        (from_array(np.ones((1, 2, 2), int)), np.ones((1, 2, 3), int), "skimage", "labels: wanted the shape of segm"),
     ],
 )
 def test_mistakes_are_told(segmentation, labels, convention, message):

@@ -92,7 +92,7 @@ def test_a_neurite_thinner_than_the_surface_has_inner_nodes_too():
 
 
 def test_ids_are_read_block_by_block(monkeypatch):
-    monkeypatch.setattr("ssns.metrics.skeletons._BLOCK", (2, 3, 2))
+    monkeypatch.setattr("ssns.metrics.skeletons.BLOCK", (2, 3, 2))
     volume = np.random.default_rng(0).integers(0, 2**40, (5, 6, 7))
     voxels = np.argwhere(volume % 3 == 0)
     assert np.array_equal(ids_at(from_array(volume), voxels), volume[tuple(voxels.T)])

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssns.blockwise.grid import blocks
 from ssns.errors import UserError
+from ssns.space import Triple
+from ssns.volume import Volume
+
+BLOCK: Triple = (32, 512, 512)
+"""Voxels (z, y, x) of a volume on disk that are looked at together: 67 MB as uint64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,32 @@ class Contingency:
 
         counter = PairCounter()
         counter.add(segmentation, labels, mask)
+        return counter.table()
+
+    @classmethod
+    def count_volumes(
+        cls, segmentation: Volume, labels: Volume, mask: Volume | None = None, *, block: Triple = BLOCK
+    ) -> Contingency:
+        """Count the pairs of two volumes, which are read block by block.
+
+        Args:
+            segmentation: Segment ids (z, y, x).
+            labels: Ground truth ids, same shape.
+            mask: Boolean, same shape, as in `count`.
+            block: Voxels (z, y, x) in memory at a time.
+
+        Raises:
+            UserError: As in `count`.
+        """
+        from ssns.metrics.pairs import PairCounter  # brings numba
+
+        counter = PairCounter()
+        for name, other in (("labels", labels), ("mask", mask)):
+            if other is not None:
+                check_shape(other.shape, segmentation.shape, name)
+        for each in blocks(segmentation.box, block):
+            box = each.write
+            counter.add(segmentation.read(box), labels.read(box), None if mask is None else mask.read(box))
         return counter.table()
 
     @classmethod
@@ -94,6 +126,16 @@ def check_ids(ids: NDArray[Any], name: str) -> None:
         raise UserError(f"{name}: wanted integer ids, got {ids.dtype}: convert it, such as {name}.astype('uint32')")
     if ids.dtype.kind == "i" and ids.size and ids.min() < 0:
         raise UserError(f"{name}: wanted ids of 0 or more, got {ids.min()}: give unknown voxels an id, and mask them")
+
+
+def check_shape(got: tuple[int, ...], wanted: tuple[int, ...], name: str) -> None:
+    """Refuse what is not of the shape of the segmentation.
+
+    Raises:
+        UserError: It is not; ``name`` is the argument that the message blames.
+    """
+    if got != wanted:
+        raise UserError(f"{name}: wanted the shape of segmentation, {wanted}, got {got}: crop both to the same box")
 
 
 def _unique_pairs(labels: NDArray[np.uint64], segments: NDArray[np.uint64], counts: NDArray[np.int64]) -> Contingency:

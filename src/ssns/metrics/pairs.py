@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ssns.errors import UserError
 from ssns.kernels import compiled
-from ssns.metrics.contingency import Contingency, check_ids
+from ssns.metrics.contingency import Contingency, check_ids, check_shape
 from ssns.space import Triple
 
 PIECE_VOXELS = 1 << 18
@@ -79,20 +79,28 @@ class PairCounter:
             for done in [pool.submit(table.count, turn) for table, turn in busy]:
                 done.result()
 
-    def table(self) -> Contingency:
-        """What has been counted so far."""
-        columns = ("labels", "segments", "counts")
-        return Contingency.merged(Contingency(*map(table.column, columns)) for table in self._tables)
+    def table(self, names: NDArray[Any] | None = None) -> Contingency:
+        """What has been counted so far.
 
-    def places(self) -> NDArray[np.int64]:
+        Args:
+            names: Other ids for the labels that were counted, which index it, as ``Joined.components``.
+        """
+        labels, segments, counts = (self._column(name, names) for name in ("labels", "segments", "counts"))
+        return Contingency.merged([Contingency(labels, segments, counts)])
+
+    def places(self, names: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """A voxel of each pair of `table`, in its order, (k, 3) as z, y, x; every block had three axes."""
-        columns = ("labels", "segments", "longest", "middle")
-        found = {name: np.concatenate([table.column(name) for table in self._tables]) for name in columns}
-        order = np.lexsort((found["middle"], -found["longest"], found["segments"], found["labels"]))
-        labels, segments, middle = (found[name][order] for name in ("labels", "segments", "middle"))
+        columns = [self._column(name, names) for name in ("labels", "segments", "longest", "middle")]
+        order = np.lexsort((columns[3], -columns[2], columns[1], columns[0]))
+        labels, segments, _, middle = (column[order] for column in columns)
         is_first = np.ones(len(order), dtype=bool)
         is_first[1:] = (labels[1:] != labels[:-1]) | (segments[1:] != segments[:-1])
         return self._positions(middle[is_first])
+
+    def _column(self, name: str, names: NDArray[Any] | None) -> NDArray[Any]:
+        """One column of all tables, (n,); a pair may be in several of them."""
+        column = np.concatenate([table.column(name) for table in self._tables])
+        return column if names is None or name != "labels" else names[column].astype(np.uint64)
 
     def _positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Voxels of the volume (n, 3), from their numbers in the order of counting."""
@@ -168,11 +176,8 @@ def _check(segmentation: NDArray[Any], labels: NDArray[Any], mask: NDArray[np.bo
     for name, ids in (("segmentation", segmentation), ("labels", labels)):
         check_ids(ids[:0], name)
     for name, other in (("labels", labels), ("mask", mask)):
-        if other is not None and other.shape != segmentation.shape:
-            raise UserError(
-                f"{name}: wanted the shape of segmentation, {segmentation.shape}, got {other.shape}: crop both "
-                "to the same box"
-            )
+        if other is not None:
+            check_shape(other.shape, segmentation.shape, name)
     if mask is not None and mask.dtype != np.bool_:
         raise UserError(f"mask: wanted bool, got {mask.dtype}: compare it with a value, such as mask > 0")
 

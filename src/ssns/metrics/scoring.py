@@ -17,6 +17,7 @@ from ssns.metrics.information import variation_of_information
 from ssns.metrics.overlaps import Overlaps
 from ssns.metrics.rand import RandPairs, distinct_pairs, reference_pairs
 from ssns.settings import Component
+from ssns.volume import Volume, from_array
 
 Convention = Literal["skimage", "singletons", "excluded", "reference"]
 """What segment id 0 means; see `ScoringSettings`."""
@@ -120,16 +121,17 @@ class NothingSegmentedError(UserError):
 
 
 def score(
-    segmentation: ArrayLike,
-    labels: ArrayLike,
+    segmentation: ArrayLike | Volume,
+    labels: ArrayLike | Volume,
     *,
     settings: ScoringSettings | None = None,
-    mask: ArrayLike | None = None,
+    mask: ArrayLike | Volume | None = None,
 ) -> Scores:
     """Judge a segmentation by ground truth.
 
     Args:
-        segmentation: Segment ids, any shape, any integer type.
+        segmentation: Segment ids, any shape, any integer type. Where it or the labels are an open volume, all are read
+            block by block.
         labels: Ground truth ids, same shape. Ids count as given: see ``components`` for truth cut from a larger
             volume, whose pieces of one neuron may be unconnected.
         settings: Background and convention. None: label 0 is not scored, segment 0 is a segment.
@@ -144,10 +146,11 @@ def score(
         >>> score(np.array([1, 1, 2, 2]), np.array([7, 7, 7, 7])).voi_split
         1.0
     """
-    table = Contingency.count(
-        np.atleast_1d(segmentation), np.atleast_1d(labels), None if mask is None else np.atleast_1d(mask)
-    )
-    return score_table(table, settings)
+    given = (segmentation, labels) if mask is None else (segmentation, labels, mask)
+    if isinstance(segmentation, Volume) or isinstance(labels, Volume):
+        volumes = [each if isinstance(each, Volume) else from_array(np.asarray(each)) for each in given]
+        return score_table(Contingency.count_volumes(*volumes), settings)
+    return score_table(Contingency.count(*map(np.atleast_1d, given)), settings)
 
 
 def score_table(table: Contingency, settings: ScoringSettings | None = None) -> Scores:

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ssns.blockwise.grid import blocks
 from ssns.errors import UserError
+from ssns.metrics.contingency import BLOCK
 from ssns.space import Box, Triple, VoxelSize, triple
 from ssns.volume import Volume
 
@@ -28,7 +29,6 @@ SURFACE_NM = 45.0
 """From the surface of a neurite on, where a segmentation may be beside it and yet right."""
 
 _COLUMNS = 7
-_BLOCK: Triple = (32, 512, 512)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ def skeletonize(labels: NDArray[Any], voxel_size_nm: VoxelSize) -> Skeletons:
 def ids_at(volume: Volume, voxels: NDArray[np.int64]) -> NDArray[np.uint64]:
     """The ids of some voxels (n, 3) of a volume, which is read block by block."""
     found = np.zeros(len(voxels), np.uint64)
-    for block in blocks(volume.box, _BLOCK):
+    for block in blocks(volume.box, BLOCK):
         here = ((voxels >= block.write.start) & (voxels < block.write.stop)).all(axis=1)
         if here.any():
             found[here] = volume.read(block.write)[tuple((voxels[here] - block.write.start).T)]
