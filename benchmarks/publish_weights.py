@@ -75,7 +75,11 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     titles = " | ".join(column.title for column in COLUMNS)
     lines = [f"| scored | {titles} |", "|" + "---|" * (len(COLUMNS) + 1)]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[column.key]:.4f}" for column in COLUMNS) + " |")
+        lines.append(
+            f"| {name} | "
+            + " | ".join(f"{row[column.key]:.4f}" if column.key in row else "–" for column in COLUMNS)
+            + " |"
+        )
     return lines
 
 

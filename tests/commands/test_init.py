@@ -12,8 +12,8 @@ from toy_experiment import LABELS, RAW, make_toy
 from ssns.cli import main
 from ssns.commands.init import Inputs, init_experiment
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.scoring import known_truth
 from ssns.commands.segment import check_memory
+from ssns.commands.truth import known_truth
 from ssns.errors import UserError
 from ssns.experiment import load_experiment
 from ssns.sampling import LabelledPatches

@@ -78,6 +78,16 @@ def test_the_worst_is_named():
     assert [table.labels[row] for row in segments.worst_pair] == [7, 7, 9]
 
 
+def test_what_has_less_than_a_hundredth_is_no_piece():
+    labels = np.repeat([1, 2], 1000)
+    _, neurons, segments = errors(np.repeat([5, 6], [1009, 991]), labels)
+    assert neurons.pieces.tolist() == [1, 1]
+    assert segments.pieces.tolist() == [1, 1]
+    _, neurons, segments = errors(np.repeat([5, 6], [1010, 990]), labels)
+    assert neurons.pieces.tolist() == [1, 2]
+    assert segments.pieces.tolist() == [1, 1]
+
+
 def test_the_partner_is_the_largest_other_neuron_of_the_costliest_segment():
     """Segment 1 holds 6 of neuron 4, 3 of 5 and 1 of 6; 6 has 1 more in segment 2, with 2 of neuron 5."""
     _, neurons, segments = errors([1] * 10 + [2] * 3, [4] * 6 + [5] * 3 + [6] + [6] + [5] * 2)

@@ -121,8 +121,13 @@ def test_mistakes_in_a_file_are_told(tmp_path, text, message):
         read_swc(tmp_path / "a.swc")
 
 
-def test_files_that_are_not_there_are_told(tmp_path):
-    with pytest.raises(UserError, match=r"b\.swc cannot be read"):
-        read_swc(tmp_path / "b.swc")
-    with pytest.raises(UserError, match="wanted SWC files, got the folder"):
+@pytest.mark.parametrize("name", ["b.swc", "."])
+def test_files_that_are_not_there_are_told(tmp_path, name):
+    with pytest.raises(UserError, match=r"wanted an SWC file or a folder of them, got .*: no such file is there"):
+        read_swc(tmp_path / name)
+
+
+def test_what_is_no_text_is_told(tmp_path):
+    (tmp_path / "a.swc").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"a\.swc cannot be read"):
         read_swc(tmp_path)

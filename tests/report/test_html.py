@@ -1,5 +1,4 @@
 import base64
-from dataclasses import fields
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -7,8 +6,7 @@ import numpy as np
 import pytest
 
 from ssns.errors import UserError
-from ssns.metrics import score
-from ssns.report import write_picture, write_report
+from ssns.report import Table, write_picture, write_report
 from ssns.report.html import COLUMNS
 
 NS = {"h": "http://www.w3.org/1999/xhtml"}
@@ -39,16 +37,22 @@ def test_the_table_has_the_rows(tmp_path):
     assert heading == ["scored", *(column.title for column in COLUMNS)]
     rows = [[cell.text for cell in row] for row in table.findall("h:tbody/h:tr", NS)]
     assert rows == [
-        ["test, threshold from validation", "0.5000", "0.2500", "0.7500", "0.1250", "–", "–"],
-        ["baseline <watershed & raw>", "–", "–", "–", "–", "–", "1.0000"],
+        ["test, threshold from validation", "0.5000", "0.2500", "0.7500", "0.1250", *"–––––"],
+        ["baseline <watershed & raw>", *"–––––", "1.0000", *"–––"],
     ]
 
 
-def test_columns_are_what_scores_have():
-    labels = np.array([[[1, 1, 2]]])
-    scores = score(labels, labels)
-    assert all(isinstance(getattr(scores, column.key), float) for column in COLUMNS)
-    assert {field.name for field in fields(scores)} <= {column.key for column in COLUMNS}
+def test_further_tables_follow(tmp_path):
+    table = Table("The worst", ("neuron", "why"), [("3", "cut & merged"), ("5", "–")], "Of all.")
+    tree = page(tmp_path, tables=[table])
+    assert [heading.text for heading in tree.findall(".//h:h2", NS)][1] == "The worst"
+    found = tree.findall(".//h:table", NS)[1]
+    assert [[cell.text for cell in row] for row in found.iter(f"{{{NS['h']}}}tr")] == [
+        ["neuron", "why"],
+        ["3", "cut & merged"],
+        ["5", "–"],
+    ]
+    assert "Of all." in [each.text for each in tree.findall(".//h:p", NS)]
 
 
 def test_every_column_is_explained(tmp_path):

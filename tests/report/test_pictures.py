@@ -56,7 +56,7 @@ def test_comparison_shows_errors_as_a_change_of_color(cells, tmp_path):
     raw, truth = cells
     segmentation = np.where(truth == 4, 3, truth) + 20  # 3 and 4 are merged ...
     segmentation[1, :200, 256:384] = 5  # ... and a part of 6 is split off
-    comparison(raw, truth, segmentation, tmp_path / "c.png", [1], first_section=50)
+    comparison(raw, truth, segmentation, tmp_path / "c.png", [1], numbers=range(50, 60))
     picture = imageio.v3.imread(tmp_path / "c.png")
     assert picture.shape == (CAPTION + GAP + PANEL, CAPTION + 3 * (GAP + PANEL), 3)
     shown, expected, found = (panel(picture, 0, column, left=CAPTION + GAP) for column in range(3))

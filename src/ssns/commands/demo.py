@@ -16,16 +16,18 @@ from ssns.affinities import NEAREST, edge_ends
 from ssns.commands.evaluate import evaluate_experiment
 from ssns.commands.experiment_file import write_experiment
 from ssns.commands.inputs import Part, open_sources, parts
+from ssns.commands.judging import judge
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.scoring import known_truth, scored
+from ssns.commands.scoring import scored
 from ssns.commands.segment import segment_experiment
 from ssns.commands.terminal import console, say
 from ssns.commands.train import train_experiment
+from ssns.commands.truth import known_truth
 from ssns.experiment import Experiment, load_experiment
 from ssns.segmentation import MeanScore, Multicut, Waterz, segment, sweep
 from ssns.synthetic import SyntheticSettings, synthesize
-from ssns.volume import write_volume
+from ssns.volume import from_array, write_volume
 
 SHAPE = (48, 320, 320)
 LABELLED, VALIDATION, TEST = "0:5", "5:13", "13:48"
@@ -108,10 +110,10 @@ def _baseline(experiment: Experiment) -> tuple[dict[str, float], str]:
     validation, test = _by_role(experiment, "validation"), _by_role(experiment, "test")
     best = min(_choices(experiment, validation), key=lambda choice: choice.voi_sum)
     segmentation = segment(_raw_affinities(test, best.sigma), best.method)
-    scores = scored(segmentation, experiment, *known_truth(test))
+    scores = judge(test, from_array(segmentation), experiment.scoring).scores
     value = getattr(best.method, best.method.swept)
     name = f"baseline, watershed on raw ({best.method.type}, sigma {best.sigma:g}, {best.method.swept} {value:g})"
-    return scores.to_dict(), name
+    return scores, name
 
 
 class _Choice(NamedTuple):

@@ -8,30 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
+from ssns.commands.judging import Judgement, judge
+from ssns.commands.objects import ObjectRow, in_words, worst_first, worst_neurons, worst_table, write_objects
 from ssns.commands.run_folder import (
     RunFolder,
     Stamp,
     artefact_state,
+    file_state,
     keep_experiment,
     provenance,
     resolved_toml,
     shown,
     write_json,
 )
-from ssns.commands.scoring import scored, swept_scores, truths
+from ssns.commands.scoring import swept_scores
 from ssns.commands.segment import chosen_value, open_affinities, segmentation_stamp
 from ssns.commands.terminal import console, say, warn
+from ssns.commands.truth import known_truth
 from ssns.errors import UserError
 from ssns.experiment import Experiment
-from ssns.report import COLUMNS, comparison, curves, error_map, section_overlay, write_picture, write_report
+from ssns.metrics import swc_files
+from ssns.report import (
+    COLUMNS,
+    chosen_sections,
+    comparison,
+    curves,
+    error_map,
+    section_overlay,
+    write_picture,
+    write_report,
+)
 from ssns.space import Box, triple
-from ssns.volume import open_volume
+from ssns.volume import Volume, open_volume
 
 PICTURE_SIDE = 1024
 """Voxels along y and x of the picture of a part without labels."""
+
+WORST_SHOWN, WORST_TOLD = 10, 3
+"""Neurons in the report, and on the terminal."""
 
 Rows = dict[str, dict[str, float]]
 """Scores by what was scored."""
@@ -43,7 +59,7 @@ Pictures = list[tuple[str, Path]]
 def evaluate_experiment(
     experiment: Experiment, *, more: Mapping[str, Mapping[str, float]] | None = None, verify: bool = False
 ) -> Rows:
-    """Score every validation and test part that has labels, and show the others.
+    """Score every validation and test part that has labels or skeletons, and show the others.
 
     Args:
         experiment: The experiment.
@@ -59,14 +75,18 @@ def evaluate_experiment(
     value = chosen_value(experiment, folder)
     stamp = _stamp(experiment, folder, found, value, more or {}, verify=verify)
     if stamp.holds(folder.report, "evaluate"):
-        rows: Rows = json.loads(folder.scores.read_text())["rows"]
-        _print(rows)
+        kept = json.loads(folder.scores.read_text())
+        rows: Rows = kept["rows"]
+        _print(rows, [ObjectRow(**row) for row in kept["worst"]])
         return rows
     keep_experiment(experiment, folder, "evaluate")
     with stamp.renewed():
-        rows, pictures = _judge(experiment, folder, found, value)
+        rows, pictures, objects = _judge(experiment, folder, found, value)
         rows |= {name: dict(row) for name, row in (more or {}).items()}
-        write_json(folder.scores, {"rows": rows, "swept": value})
+        objects = worst_first(objects)
+        worst = worst_neurons(objects, WORST_SHOWN)
+        write_objects(folder.objects, objects)
+        write_json(folder.scores, {"rows": rows, "swept": value, "worst": [row._asdict() for row in worst]})
         write_report(
             folder.report,
             title=experiment.name,
@@ -75,8 +95,9 @@ def evaluate_experiment(
             versions=provenance(experiment)["versions"],
             pictures=[*pictures, *_training_curves(folder)],
             notes=_notes(experiment, found, value),
+            tables=[worst_table(worst)] if worst else [],
         )
-    _print(rows)
+    _print(rows, worst)
     say(f"evaluate: {folder.report}")
     return rows
 
@@ -111,6 +132,7 @@ def _stamp(
                 part.name: {
                     "segmentation": artefact_state(folder.segmentation(part.name)),
                     "labels": labels[part.source.name],
+                    "skeletons": _skeleton_files(part),
                 }
                 for part in found
             },
@@ -119,46 +141,64 @@ def _stamp(
     return folder.stamp("scores", describe, verify=verify)
 
 
-def _judge(experiment: Experiment, folder: RunFolder, found: Sequence[Part], value: float) -> tuple[Rows, Pictures]:
-    """Scores of the parts with labels, and pictures of all."""
+def _skeleton_files(part: Part) -> dict[str, Any] | None:
+    """What tells whether the skeletons have changed."""
+    given = part.source.settings.skeletons
+    if given is None:
+        return None
+    return {file.name: file_state(file) for file in swc_files(given)}
+
+
+def _judge(
+    experiment: Experiment, folder: RunFolder, found: Sequence[Part], value: float
+) -> tuple[Rows, Pictures, list[ObjectRow]]:
+    """Scores and objects of the parts that can be scored, and pictures of all."""
     rows: Rows = {}
     pictures: Pictures = []
+    objects: list[ObjectRow] = []
     swept = experiment.segmentation.method.swept
-    judged = [part for part in found if part.role != "target" and part.source.labels is not None]
-    for part, truth, known in truths(judged):
-        with console.status(f"evaluate {part.name}"):
-            segmentation = open_volume(folder.segmentation(part.name)).read()
-            scores = scored(segmentation, experiment, truth, known).to_dict()
-            rows[f"{part.name}, {swept} {value:g}"] = scores | {swept: value}
-            if part.role == "test":
-                rows |= _oracle(experiment, folder, part, truth, known)
-            pictures += _compare(folder, part, segmentation, np.where(known, truth, 0))
     for part in found:
-        if part not in judged:
+        if part.role == "target" or (part.source.labels is None and part.source.settings.skeletons is None):
             pictures.append(_show(folder, part))
-        if part.role == "test" and part not in judged:
-            warn(f"{part.name}: volumes.{part.source.name} has no labels, so it is not scored")
-    return rows, pictures
+            if part.role == "test":
+                warn(f"{part.name}: volumes.{part.source.name} has no labels, so it is not scored")
+            continue
+        with console.status(f"evaluate {part.name}"):
+            segmentation = open_volume(folder.segmentation(part.name))
+            sections = chosen_sections(part.box.shape[0])
+            judged = judge(part, segmentation, experiment.scoring, sections)
+            if judged.scores:
+                rows[f"{part.name}, {swept} {value:g}"] = judged.scores | {swept: value}
+            if judged.overlaps is None:
+                pictures.append(_show(folder, part))
+                continue
+            objects += judged.objects
+            if part.role == "test":
+                rows |= _oracle(experiment, folder, part)
+            pictures += _compare(folder, part, segmentation, sections, judged)
+    return rows, pictures, objects
 
 
-def _oracle(
-    experiment: Experiment, folder: RunFolder, part: Part, truth: NDArray[Any], known: NDArray[np.bool_]
-) -> Rows:
+def _oracle(experiment: Experiment, folder: RunFolder, part: Part) -> Rows:
     """The row of the value that is best in hindsight."""
     swept = experiment.segmentation.method.swept
     affinities = open_affinities(experiment, folder, part).read()
-    table = swept_scores(affinities, experiment, truth, known)
+    table = swept_scores(affinities, experiment, *known_truth(part))
     best = min(table, key=lambda each: table[each].voi_sum)
     return {f"{part.name}, oracle {swept} {best:g}": table[best].to_dict() | {swept: best}}
 
 
-def _compare(folder: RunFolder, part: Part, segmentation: NDArray[Any], truth: NDArray[Any]) -> Pictures:
+def _compare(
+    folder: RunFolder, part: Part, segmentation: Volume, sections: Sequence[int], judged: Judgement
+) -> Pictures:
     """Raw, truth (0 where nothing is known) and segmentation side by side, and where they disagree."""
-    raw = part.source.raw.read(part.box)
+    assert judged.sections is not None, "the caller has looked"
+    begin = part.box.start[0]
+    raw = np.stack([part.source.raw[begin + z, *part.box.slices[1:]] for z in sections])
+    segments = np.stack([segmentation[z] for z in sections])
     side_by_side, errors = (folder.path / part.name / name for name in ("comparison.png", "errors.png"))
-    first = part.box.start[0]
-    comparison(raw, truth, segmentation, side_by_side, first_section=first)
-    error_map(raw, truth, segmentation, errors, first_section=first)
+    for draw, path in ((comparison, side_by_side), (error_map, errors)):
+        draw(raw, judged.sections, segments, path, numbers=[begin + z for z in sections], overlaps=judged.overlaps)
     return [
         (f"{part.name}: raw, ground truth, segments coloured as the neuron they cover most", side_by_side),
         (f"{part.name}: amber where neurons are split, blue where segments merge them", errors),
@@ -212,12 +252,15 @@ def _notes(experiment: Experiment, found: Sequence[Part], value: float) -> list[
     return notes
 
 
-def _print(rows: Mapping[str, Mapping[str, Any]]) -> None:
+def _print(rows: Mapping[str, Mapping[str, Any]], worst: Sequence[ObjectRow]) -> None:
     if not rows:
         say("evaluate: no validation or test region has labels, so nothing is scored: set volumes.NAME.test")
         return
+    for each in worst[:WORST_TOLD]:
+        say(in_words(each))
     width = max(len(name) for name in rows)
-    titles = [column.title.partition(" (")[0] for column in COLUMNS]
-    say(" " * width + "".join(f"{title:>11}" for title in titles))
+    titles = {column.key: f"{column.title.partition(' (')[0]:>8}" for column in COLUMNS}
+    say(" " * width + "".join(f"  {title}" for title in titles.values()))
     for name, row in rows.items():
-        say(f"{name:<{width}}" + "".join(f"{row[column.key]:>11.4f}" for column in COLUMNS))
+        cells = {key: f"{row[key]:.4f}" if key in row else "–" for key in titles}
+        say(f"{name:<{width}}" + "".join(f"  {cells[key]:>{len(title)}}" for key, title in titles.items()))

@@ -13,6 +13,7 @@ import numpy as np
 from ssns.commands.terminal import warn
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role, VolumeSettings, check_roles, region_boxes
+from ssns.metrics import swc_files
 from ssns.sampling import LabelledVolume, RawVolume
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_labels, check_raw, fingerprint, open_volume
@@ -130,6 +131,7 @@ def open_sources(experiment: Experiment) -> dict[str, Source]:
     for source in sources.values():
         for role in ("labelled", "validation", "test"):
             _check_covered(source, role)
+        _check_skeletons(source)
     return sources
 
 
@@ -212,6 +214,17 @@ def _check_covered(source: Source, role: Role) -> None:
                 f"volumes.{source.name}.{role}: {box} is not labelled throughout: labels cover {shown}."
                 " Make the region smaller, or set labels_start or labels_sections"
             )
+
+
+def _check_skeletons(source: Source) -> None:
+    """Refuse skeletons that are not there, or that cannot be placed in raw."""
+    if source.settings.skeletons is None:
+        return
+    swc_files(source.settings.skeletons)
+    if source.raw.voxel_size_nm is None:
+        raise UserError(
+            f"volumes.{source.name}.skeletons: wanted the size of voxels beside them, got none: set voxel_size_nm"
+        )
 
 
 def parts(experiment: Experiment, sources: dict[str, Source]) -> list[Part]:

@@ -86,6 +86,11 @@ class RunFolder:
         return self.path / "scores.json"
 
     @property
+    def objects(self) -> Path:
+        """What each neuron and each segment adds to the scores."""
+        return self.path / "objects.csv"
+
+    @property
     def report(self) -> Path:
         """The report for people."""
         return self.path / "report.html"
@@ -115,7 +120,7 @@ class RunFolder:
 
 
 def file_state(path: Path) -> dict[str, Any]:
-    """What tells whether a checkpoint is another one: its data, which are some 100 MB at most."""
+    """What tells whether a checkpoint or a skeleton is another one: its data, which are some 100 MB at most."""
     state = path.stat()
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32))

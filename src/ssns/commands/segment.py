@@ -11,8 +11,9 @@ import psutil
 
 from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, artefact_state, keep_experiment, made_now, write_json
-from ssns.commands.scoring import swept_scores, truths, weighted_means
+from ssns.commands.scoring import swept_scores, weighted_means
 from ssns.commands.terminal import console, say
+from ssns.commands.truth import truths
 from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.segmentation import segment

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.commands.inputs import Part, Source, parts
-from ssns.commands.scoring import swept_scores, truths, weighted_means
+from ssns.commands.scoring import swept_scores, weighted_means
 from ssns.commands.terminal import warn
+from ssns.commands.truth import truths
 from ssns.experiment import Experiment
 from ssns.metrics import WORST
 from ssns.volume.normalization import IntensityRange

@@ -127,7 +127,8 @@ def _mark_paths(table: dict[str, Any], folder: Path) -> None:
     table.setdefault("runs", "runs")
     volumes = table.get("volumes")
     named = volumes.values() if isinstance(volumes, dict) else ()
-    for place, key in [(table, "runs"), (table.get("transfer"), "checkpoint"), *product(named, ("raw", "labels"))]:
+    files = product(named, ("raw", "labels", "skeletons"))
+    for place, key in [(table, "runs"), (table.get("transfer"), "checkpoint"), *files]:
         if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] != "none":
             place[key] = _Written(place[key], folder)
 

@@ -97,6 +97,10 @@ class VolumeSettings(Component):
     rgb_ids: bool = Field(False, description="Labels are RGB-coded ids, as VAST exports them.")
     background: int | None = Field(0, description="Id that is membrane or outside; none: every id is a neuron.")
     ignored: int | None = Field(None, description="Id of voxels whose label is unknown; none: there are none.")
+    skeletons: str | None = Field(
+        None,
+        description="SWC file of traced neurons, in nm, or folder of them, to score run lengths by; none: the labels'.",
+    )
     labelled: Regions = Field((), description='Where labels are learned from: "0:5" is sections 0 to 4.')
     unlabelled: Regions = Field((), description="Where raw is learned from without labels.")
     validation: Regions = Field((), description="Where checkpoints and thresholds are chosen.")

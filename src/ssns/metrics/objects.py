@@ -14,6 +14,9 @@ from ssns.metrics.scoring import ScoringSettings, scored_rows
 
 Ids = NDArray[np.uint64]
 
+PIECE = 0.01
+"""Share of an object's voxels from which on what has them is a piece of it: less is the width of a boundary."""
+
 
 @dataclass(frozen=True, eq=False)
 class ObjectErrors:
@@ -24,7 +27,7 @@ class ObjectErrors:
         voxels: Scored voxels of each.
         voi_split: Bits, which add up to ``Scores.voi_split``.
         voi_merge: Bits, which add up to ``Scores.voi_merge``.
-        pieces: Segments that a neuron is cut into, or neurons that a segment runs through: 1 is right.
+        pieces: Segments that have a `PIECE` of a neuron each, or neurons that do of a segment: 1 is right.
         main: The segment that has most of a neuron, or the neuron that a segment has most of.
         merged_with: Of a neuron, the largest other neuron in the segment that costs it most bits of merge; of a
             segment, the neuron that it has most of after its main one. 0 where ``is_merged`` is False.
@@ -96,10 +99,11 @@ class _Pairs:
 
     def errors(self, merged_with: Ids, is_merged: NDArray[np.bool_]) -> ObjectErrors:
         """The sums of each id."""
-        ids, groups, pieces = np.unique(self.ids, return_inverse=True, return_counts=True)
-        voxels = np.zeros(len(ids), np.int64)
+        ids, groups = np.unique(self.ids, return_inverse=True)
+        voxels, pieces = np.zeros((2, len(ids)), np.int64)
         bits = np.zeros((len(ids), 2))
         np.add.at(voxels, groups, self.counts)
+        np.add.at(pieces, groups, self.counts >= PIECE * voxels[groups])
         np.add.at(bits, groups, np.stack([self.split, self.merge], axis=1))
         return ObjectErrors(
             ids=ids,

@@ -94,11 +94,20 @@ def read_swc(path: str | Path) -> Skeletons:
     Raises:
         UserError: There is no such file, or a line is none of SWC.
     """
+    return Skeletons.joined([_read_neuron(file, neuron) for neuron, file in enumerate(swc_files(path))])
+
+
+def swc_files(path: str | Path) -> list[Path]:
+    """The file itself, or those in a folder.
+
+    Raises:
+        UserError: There is none.
+    """
     path = Path(path)
     files = sorted(path.glob("*.swc")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"skeletons: wanted SWC files, got the folder {path} without one: name a file or a folder")
-    return Skeletons.joined([_read_neuron(file, neuron) for neuron, file in enumerate(files)])
+    if not all(file.is_file() for file in files) or not files:
+        raise UserError(f"skeletons: wanted an SWC file or a folder of them, got {path}: no such file is there")
+    return files
 
 
 def _read_neuron(path: Path, neuron: int) -> Skeletons:

@@ -5,8 +5,8 @@ Everything takes NumPy arrays and is torch-free; matplotlib, imageio and jinja2 
 
 from ssns.report.canvas import Picture, write_picture
 from ssns.report.colors import label_colors
-from ssns.report.html import COLUMNS, Column, write_report
-from ssns.report.pictures import comparison, error_map, section_overlay, training_picture
+from ssns.report.html import COLUMNS, Column, Table, write_report
+from ssns.report.pictures import chosen_sections, comparison, error_map, section_overlay, training_picture
 from ssns.report.plots import Curve, curves
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "Column",
     "Curve",
     "Picture",
+    "Table",
+    "chosen_sections",
     "comparison",
     "curves",
     "error_map",

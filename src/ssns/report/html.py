@@ -43,7 +43,39 @@ COLUMNS = (
         "arand_precision", "precision", "higher", "Of the voxel pairs joined by a segment, the share that is right."
     ),
     Column("arand_recall", "recall", "higher", "Of the voxel pairs joined by a neuron, the share that was found."),
+    Column(
+        "cremi",
+        "CREMI",
+        "lower",
+        "sqrt(VOI sum x ARAND), without voxels within 25 nm of a boundary between neurons in their section.",
+    ),
+    Column(
+        "ap", "AP", "higher", "Of neurons and segments, the share that is a pair, mean over IoU 0.50, 0.55 .. 0.95."
+    ),
+    Column(
+        "nerl",
+        "NERL",
+        "higher",
+        "Expected run length along skeletons before an error, as a share of that of a perfect result.",
+    ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A further table of the page.
+
+    Attributes:
+        title: Its heading.
+        columns: Headings of the columns.
+        rows: Cells in words.
+        note: A sentence under it.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
 
 
 def write_report(
@@ -55,6 +87,7 @@ def write_report(
     versions: Mapping[str, str],
     pictures: Sequence[tuple[str, str | Path]] = (),
     notes: Sequence[str] = (),
+    tables: Sequence[Table] = (),
 ) -> None:
     """Write the report as one HTML page that needs no other file and no network.
 
@@ -69,6 +102,7 @@ def write_report(
         versions: Name to version of what made the result.
         pictures: Caption and image file of each picture, embedded in this order.
         notes: Sentences under the table: how the threshold was chosen, what was left out.
+        tables: Further tables, after the scores.
 
     Raises:
         UserError: A picture is missing or is no image.
@@ -82,6 +116,7 @@ def write_report(
         columns=COLUMNS,
         rows=[(name, [_shown(row.get(column.key)) for column in COLUMNS]) for name, row in scores.items()],
         notes=notes,
+        tables=tables,
         pictures=[(caption, _data_url(caption, Path(picture))) for caption, picture in pictures],
         settings=settings_toml,
         versions=versions,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.errors import UserError
+from ssns.metrics import Contingency
 from ssns.report.canvas import (
     CAPTION,
     Picture,
@@ -59,7 +60,8 @@ def comparison(
     path: str | Path,
     sections: Sequence[int] | None = None,
     *,
-    first_section: int = 0,
+    numbers: Sequence[int] | None = None,
+    overlaps: Contingency | None = None,
 ) -> None:
     """Write a PNG with a row per section and the columns raw, ground truth, segmentation.
 
@@ -72,22 +74,23 @@ def comparison(
         segmentation: Segment ids (z, y, x), 0 is background.
         path: The PNG.
         sections: Which z of the arrays to show; three spread over the depth by default.
-        first_section: z of the arrays' first section in the volume, for the captions.
+        numbers: z of each section of the arrays in the volume, for the captions; from 0 by default.
+        overlaps: ``count_overlaps`` of the whole volume, where the arrays are some of its sections.
 
     Raises:
         UserError: Shapes differ, or a section is outside.
     """
     _check_shapes(raw=raw, truth=truth, segmentation=segmentation)
-    chosen = _chosen_sections(raw.shape[0], sections)
+    chosen = chosen_sections(raw.shape[0], sections)
     gray = to_gray(raw[chosen])
-    matched = matched_ids(segmentation[chosen], count_overlaps(truth, segmentation))
+    matched = matched_ids(segmentation[chosen], overlaps or count_overlaps(truth, segmentation))
     rows = []
     for section, neurons, segments in zip(gray, truth[chosen], matched, strict=True):
         panels = [to_rgb(section), _outlined(section, neurons), _outlined(section, segments)]
         rows.append([fit_panel(panel) for panel in panels])
     height, width = rows[0][0].shape[:2]
     titles = [caption(text, width) for text in ("raw", "ground truth", "segmentation")]
-    sides = [side_caption(f"section {first_section + z}", height) for z in chosen]
+    sides = [side_caption(f"section {numbers[z] if numbers else z}", height) for z in chosen]
     body = [[side, *row] for side, row in zip(sides, rows, strict=True)]
     write_picture(path, mosaic([[blank(CAPTION, CAPTION), *titles], *body]))
 
@@ -99,7 +102,8 @@ def error_map(
     path: str | Path,
     sections: Sequence[int] | None = None,
     *,
-    first_section: int = 0,
+    numbers: Sequence[int] | None = None,
+    overlaps: Contingency | None = None,
 ) -> None:
     """Write a PNG with a panel per section where the voxels that a segmentation gets wrong are coloured.
 
@@ -112,20 +116,21 @@ def error_map(
         segmentation: Segment ids (z, y, x), 0 is background.
         path: The PNG.
         sections: Which z of the arrays to show; three spread over the depth by default.
-        first_section: z of the arrays' first section in the volume, for the captions.
+        numbers: z of each section of the arrays in the volume, for the captions; from 0 by default.
+        overlaps: ``count_overlaps`` of the whole volume, where the arrays are some of its sections.
 
     Raises:
         UserError: Shapes differ, or a section is outside.
     """
     _check_shapes(raw=raw, truth=truth, segmentation=segmentation)
-    chosen = _chosen_sections(raw.shape[0], sections)
-    overlaps = count_overlaps(truth, segmentation)
+    chosen = chosen_sections(raw.shape[0], sections)
+    overlaps = overlaps or count_overlaps(truth, segmentation)
     split, merged = find_errors(truth[chosen], segmentation[chosen], overlaps)
     marked = to_rgb(to_gray(raw[chosen]))
     for where, color in ((split & ~merged, SPLIT), (merged & ~split, MERGE), (split & merged, SPLIT_AND_MERGE)):
         marked[where] = np.rint(0.35 * marked[where] + 0.65 * np.array(color)).astype(np.uint8)
     panels = [fit_panel(section) for section in marked]
-    titles = [caption(f"section {first_section + z}", panels[0].shape[1]) for z in chosen]
+    titles = [caption(f"section {numbers[z] if numbers else z}", panels[0].shape[1]) for z in chosen]
     body = mosaic([titles, panels])
     texts = {"amber: split off": SPLIT, "blue: merged": MERGE, "magenta: both": SPLIT_AND_MERGE}
     widths = np.diff(np.linspace(0, body.shape[1], len(texts) + 1).astype(int))
@@ -163,7 +168,7 @@ def training_picture(
     known = np.ones(target.shape, dtype=np.bool_) if mask is None else mask
     _check_shapes(target=target, prediction=prediction, mask=known)
     _check_shapes(raw=raw, **{"a channel of target": target[0]})
-    chosen = _chosen_sections(raw.shape[0], sections)
+    chosen = chosen_sections(raw.shape[0], sections)
     gray = to_gray(raw[chosen])
     shown = np.where(known[:, chosen], target[:, chosen], _UNKNOWN)
     columns = [to_rgb(gray), _channels_to_rgb(shown), _channels_to_rgb(prediction[:, chosen])]
@@ -194,7 +199,8 @@ def _outlined(gray: NDArray[np.uint8], labels: NDArray[Any]) -> Picture:
     return picture
 
 
-def _chosen_sections(depth: int, sections: Sequence[int] | None) -> list[int]:
+def chosen_sections(depth: int, sections: Sequence[int] | None = None) -> list[int]:
+    """The sections to show of so many: those given, or three spread over the depth."""
     if sections is None:
         count = min(_SECTIONS, depth)
         return [(2 * i + 1) * depth // (2 * count) for i in range(count)]
