@@ -102,6 +102,12 @@ def test_a_merger_takes_its_edges_and_leaves_the_others():
     assert with_tolerance.erl_nm == (2**2 + 1 + 1 + 2**2) / 8
 
 
+def test_trees_of_a_neuron_are_run_through_one_by_one_and_make_no_merger():
+    skeletons = lines([0, 1, 2, 3], [0, 1])
+    one = Skeletons(skeletons.nodes, skeletons.edges, np.zeros(6, int), skeletons.inner)
+    assert expected_run_length(one, np.full(6, 5)) == RunLength(erl_nm=(9 + 1) / 4, perfect_nm=(9 + 1) / 4)
+
+
 def test_nodes_at_the_surface_make_no_merger():
     skeletons = lines([0, 1, 2], [0, 1, 2], inner=[1, 1, 0, 1, 1, 1])
     assert expected_run_length(skeletons, np.array([5, 5, 6, 6, 6, 6])).erl_nm == (1 + 4) / 4

@@ -42,7 +42,7 @@ def test_a_folder_holds_a_neuron_in_each_file(swc):
     assert expected_run_length(skeletons, skeletons.neurons + 1).nerl == pytest.approx(1)
 
 
-def test_a_box_cuts_skeletons_into_those_of_its_pieces():
+def test_a_box_cuts_skeletons_into_trees():
     """A line along x from 0 to 90 nm and back beside it; the box holds voxels 2 to 6 of 10 nm."""
     nodes = [(0, 0, x) for x in range(0, 100, 10)] + [(0, 10, x) for x in range(90, -10, -10)]
     whole = Skeletons(
@@ -54,7 +54,8 @@ def test_a_box_cuts_skeletons_into_those_of_its_pieces():
     part = whole.within(Box((0, 0, 2), (1, 2, 7)), (30, 10, 10))
     assert part.voxels((30, 10, 10)).tolist() == [[0, 0, x] for x in range(5)] + [[0, 1, x] for x in range(4, -1, -1)]
     assert part.edges.tolist() == [[i, i + 1] for i in (0, 1, 2, 3, 5, 6, 7, 8)]
-    assert part.neurons.tolist() == [0] * 5 + [1] * 5
+    assert part.neurons.tolist() == [0] * 10
+    assert part.trees.tolist() == [0] * 5 + [1] * 5
     assert part.inner.tolist() == [whole.inner[i] for i in (2, 3, 4, 5, 6, 13, 14, 15, 16, 17)]
 
 

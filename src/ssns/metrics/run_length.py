@@ -18,7 +18,7 @@ class RunLength:
 
     Attributes:
         erl_nm: Expected run length, nm.
-        perfect_nm: That of a perfect segmentation: the mean length of skeletons, weighted by length.
+        perfect_nm: That of a perfect segmentation: the mean length of trees, weighted by length.
     """
 
     erl_nm: float
@@ -33,15 +33,15 @@ class RunLength:
 def expected_run_length(skeletons: Skeletons, segments: NDArray[Any], *, tolerated: int = 0) -> RunLength:
     """The run from a random point of the skeletons, both ways, within one segment that is no merger.
 
-    ``ERL = sum of r^2 / sum of l``, for the lengths l of skeletons and the lengths r of their edges with both ends in
-    the same segment, for each skeleton and segment. Segment 0 is none. A segment on inner nodes of several skeletons is
-    a merger: its edges count nothing, those of the same skeletons elsewhere do (Januszewski et al. 2018, doi
-    10.1038/s41592-018-0049-4; as funlib.evaluate and, for ``nerl``, NISB do, where every node is inner).
+    ``ERL = sum of r^2 / sum of l``, for the lengths l of trees and the lengths r of their edges with both ends in the
+    same segment, for each tree and segment. Segment 0 is none. A segment on inner nodes of several neurons is a merger:
+    its edges count nothing, those of the same neurons elsewhere do (Januszewski et al. 2018, doi
+    10.1038/s41592-018-0049-4; as funlib.evaluate and, for ``nerl``, NISB do for neurons of one tree of inner nodes).
 
     Args:
         skeletons: With edges.
         segments: Segment id at each node, (n,).
-        tolerated: Inner nodes of a skeleton in a segment that do not make it a merger, as in NISB's ``nerl_5``.
+        tolerated: Inner nodes of a neuron in a segment that do not make it a merger, as in NISB's ``nerl_5``.
 
     Raises:
         UserError: Segments do not fit the nodes, or the skeletons have no length.
@@ -54,27 +54,27 @@ def expected_run_length(skeletons: Skeletons, segments: NDArray[Any], *, tolerat
     mergers = _mergers(skeletons.neurons[skeletons.inner], segments[skeletons.inner], tolerated)
     first, second = segments[skeletons.edges].T
     right = (first == second) & (first != 0) & ~np.isin(first, mergers)
-    neurons = skeletons.neurons[skeletons.edges[:, 0]]
+    trees = skeletons.trees[skeletons.edges[:, 0]]
     return RunLength(
-        erl_nm=_squares(lengths[right], neurons[right], first[right]) / float(lengths.sum()),
-        perfect_nm=_squares(lengths, neurons, neurons) / float(lengths.sum()),
+        erl_nm=_squares(lengths[right], trees[right], first[right]) / float(lengths.sum()),
+        perfect_nm=_squares(lengths, trees, trees) / float(lengths.sum()),
     )
 
 
 def _mergers(neurons: NDArray[np.int64], segments: NDArray[Any], tolerated: int) -> NDArray[Any]:
-    """Segments with more than the tolerated nodes of two or more skeletons."""
+    """Segments with more than the tolerated nodes of two or more neurons."""
     order = np.lexsort((neurons, segments))
     starts = np.flatnonzero(_changes(segments[order]) | _changes(neurons[order]))
     nodes = np.diff(starts, append=len(order))
-    found, skeletons = np.unique(segments[order][starts][nodes > tolerated], return_counts=True)
-    mergers: NDArray[Any] = found[skeletons > 1]
+    found, owners = np.unique(segments[order][starts][nodes > tolerated], return_counts=True)
+    mergers: NDArray[Any] = found[owners > 1]
     return mergers
 
 
-def _squares(lengths: NDArray[np.float64], neurons: NDArray[np.int64], segments: NDArray[Any]) -> float:
-    """The sum of squared lengths of edges that share neuron and segment."""
-    order = np.lexsort((segments, neurons))
-    starts = np.flatnonzero(_changes(neurons[order]) | _changes(segments[order]))
+def _squares(lengths: NDArray[np.float64], trees: NDArray[np.int32], segments: NDArray[Any]) -> float:
+    """The sum of squared lengths of edges that share tree and segment."""
+    order = np.lexsort((segments, trees))
+    starts = np.flatnonzero(_changes(trees[order]) | _changes(segments[order]))
     runs = np.add.reduceat(lengths[order], starts) if len(starts) else lengths
     return float(runs @ runs)
 

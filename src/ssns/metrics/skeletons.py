@@ -38,7 +38,7 @@ class Skeletons:
     Attributes:
         nodes: Positions z, y, x in nm, (n, 3); the centre of a volume's voxel 0 is at its origin.
         edges: Rows of ``nodes``, (m, 2).
-        neurons: The skeleton that each node belongs to, (n,).
+        neurons: The neuron that each node belongs to, (n,); it may have several trees.
         inner: Whether a node is so deep in its neuron that a segment on it is surely on the neuron, (n,).
     """
 
@@ -70,19 +70,23 @@ class Skeletons:
         """The voxel that each node is in, (n, 3)."""
         return np.floor(self.nodes / voxel_size_nm + 0.5).astype(np.int64)
 
-    def within(self, box: Box, voxel_size_nm: VoxelSize) -> Skeletons:
-        """What lies in a box of voxels, with positions from its first voxel on.
+    @property
+    def trees(self) -> NDArray[np.int32]:
+        """What each node is joined with by edges, (n,)."""
+        ends = (self.edges[:, 0], self.edges[:, 1])
+        graph = coo_array((np.ones(len(self.edges), bool), ends), shape=(len(self.nodes), len(self.nodes)))
+        trees: NDArray[np.int32]
+        _, trees = connected_components(graph, directed=False)
+        return trees
 
-        What the box cuts apart is a skeleton each, as pieces of neurons are in ``components``.
-        """
+    def within(self, box: Box, voxel_size_nm: VoxelSize) -> Skeletons:
+        """What lies in a box of voxels, with positions from its first voxel on."""
         voxels = self.voxels(voxel_size_nm)
         inside = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
         rows = np.cumsum(inside) - 1
         edges = rows[self.edges[np.isin(self.edges, np.flatnonzero(inside)).all(axis=1)]]
         nodes = self.nodes[inside] - np.multiply(box.start, voxel_size_nm)
-        graph = coo_array((np.ones(len(edges), bool), tuple(edges.T)), shape=(len(nodes), len(nodes)))
-        _, trees = connected_components(graph, directed=False)
-        return Skeletons(nodes, edges, trees.astype(np.int64), self.inner[inside])
+        return Skeletons(nodes, edges, self.neurons[inside], self.inner[inside])
 
 
 def read_swc(path: str | Path) -> Skeletons:
