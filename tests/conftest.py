@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from ssns.metrics import Contingency
+from hypothesis import settings
 
 DATA = "SSNS_DEVELOPMENT_DATA"
+
+settings.register_profile("untimed", deadline=None)  # Kernels are compiled at their first call; machines are busy.
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +29,3 @@ def _one_thread() -> None:
     except ModuleNotFoundError:
         return
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _compiled_counting() -> None:
-    """To compile takes longer than the first example of a property may."""
-    Contingency.count(np.ones(1, int), np.ones(1, int), np.ones(1, bool))

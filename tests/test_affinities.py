@@ -66,7 +66,6 @@ class TestLabelsToAffinities:
         assert mask[2, 0, 0].tolist() == [False, True, True, True, True, True]
         assert not mask[:2].any()
 
-    @settings(deadline=None)
     @given(st.data(), volumes, offset_sets, st.sampled_from([0, 2, None]), st.sampled_from([None, 0, 3]))
     def test_numpy_and_torch_follow_the_definition(self, data, labels, offsets, background, ignored):
         valid = data.draw(hnp.arrays(bool, labels.shape))
@@ -237,13 +236,11 @@ class TestWidenBorders:
         assert np.unique(np.nonzero(widen_borders(labels, "symmetric", valid=valid) == 0)[2]).tolist() == [5, 6]
 
     @needs_torch
-    @settings(deadline=None)
     @given(volumes, st.sampled_from(["symmetric", "reference"]))
     def test_numpy_equals_torch(self, labels, style):
         tensor = widen_borders(torch.from_numpy(labels.astype(np.int64)), style)
         np.testing.assert_array_equal(tensor.numpy(), widen_borders(labels, style))
 
-    @settings(deadline=None)
     @given(volumes, symmetries)
     def test_symmetric_borders_commute_with_symmetries(self, labels, symmetry):
         np.testing.assert_array_equal(
@@ -288,7 +285,7 @@ class TestGridSymmetry:
 
 
 class TestTransformAffinities:
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(st.data(), volumes, offset_sets, symmetries)
     def test_equals_the_affinities_of_the_transformed_labels(self, data, labels, offsets, symmetry):
         if data.draw(st.booleans()):  # some sets that hold every image or its opposite
@@ -315,7 +312,6 @@ class TestTransformAffinities:
         assert mask[known].all()
 
     @needs_torch
-    @settings(deadline=None)
     @given(volumes, offset_sets, symmetries)
     def test_numpy_equals_torch(self, labels, offsets, symmetry):
         affinities, _ = labels_to_affinities(labels, offsets)

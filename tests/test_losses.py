@@ -56,13 +56,13 @@ def test_the_table_has_every_loss():
 
 @pytest.mark.parametrize("loss", MEMBERS, ids=repr)
 class TestEveryLoss:
-    @settings(deadline=None, max_examples=20)
+    @settings(max_examples=20)
     @given(seed=seeds)
     def test_equals_its_formula(self, loss, seed):
         logits, target, mask = sample(seed)
         assert loss(logits, target, mask).item() == pytest.approx(by_numpy(loss, logits, target, mask), rel=1e-10)
 
-    @settings(deadline=None, max_examples=20)
+    @settings(max_examples=20)
     @given(seed=seeds, other=seeds)
     def test_what_is_masked_does_not_matter(self, loss, seed, other):
         logits, target, mask = sample(seed)
@@ -112,7 +112,7 @@ def test_small_weights_are_weights(loss):
     torch.testing.assert_close(light, heavy, rtol=1e-9, atol=0)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=seeds)
 def test_cross_entropy_without_a_mask_is_torchs_mean(seed):
     logits, target, mask = sample(seed)

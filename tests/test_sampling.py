@@ -146,7 +146,7 @@ class TestPlaces:
         for name, size in {"small": 192, "large": 8 * 12 * 18, "other": 384}.items():
             assert counts[name] / 1000 == pytest.approx(size / total, abs=0.04)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.data())
     def test_what_patches_see_is_all_that_any_of_them_holds(self, data):
         ends = [st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True).map(sorted) for n in (5, 6, 4)]
@@ -163,7 +163,7 @@ class TestPlaces:
 
 
 class TestLabels:
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.data())
     def test_validity_is_exactly_the_union_of_boxes(self, data):
         ends = [st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True).map(sorted) for n in SHAPE]

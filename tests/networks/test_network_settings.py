@@ -29,7 +29,7 @@ every_combination = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(every_combination, st.integers(1, 4))
 def test_every_combination_builds_and_gives_one_logit_per_voxel_and_channel(combination, channels):
     torch.manual_seed(0)

@@ -80,7 +80,7 @@ def far_from_boundaries(labels, offsets):
 
 class TestExactMoves:
     @given(shape=shapes, offsets=offset_lists, symmetry=st.sampled_from(GRID_SYMMETRIES), seed=st.integers(0, 99))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_flips_transposes_and_quarter_turns(self, shape, offsets, symmetry, seed):
         shape = (shape[0], shape[1], shape[1]) if symmetry.transpose else shape
         labels = random_labels(shape, seed)
@@ -94,7 +94,7 @@ class TestExactMoves:
             assert torch.equal(found.known[channel], possible[channel] & held)
 
     @given(shape=shapes, offsets=offset_lists, seed=st.integers(0, 99), largest=st.integers(0, 5))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_shifts_of_sections_by_whole_voxels(self, shape, offsets, seed, largest):
         labels = random_labels(shape, seed)
         shifts = torch.from_numpy(np.random.default_rng(seed).integers(-largest, largest, (shape[0], 2), endpoint=True))

@@ -92,7 +92,7 @@ def test_a_halo_below_the_reach_shows_at_the_faces():
     assert np.abs(small - whole(network, raw, (0, 0, 0), (0, 0, 0))).max() > 1e-3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(extent=st.tuples(st.integers(1, 6), st.integers(1, 30), st.integers(1, 30)), valid=st.booleans())
 def test_any_extent_is_predicted(extent, valid):
     raw = noise(*extent)

@@ -21,7 +21,7 @@ METHODS = [
 ]
 
 
-@hypothesis_settings(deadline=None, max_examples=10)
+@hypothesis_settings(max_examples=10)
 @given(st.tuples(st.lists(st.integers(1, 2), min_size=1, max_size=2), WIDTHS, WIDTHS))
 @pytest.mark.parametrize("method", METHODS)
 def test_perfect_affinities_give_the_labels_back(method, cuts):

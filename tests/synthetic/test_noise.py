@@ -24,7 +24,7 @@ def test_white_noise_is_white():
         assert (ahead[1:] * ahead[:-1]).mean() == pytest.approx(0, abs=0.02)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
 def test_a_window_of_smooth_noise_is_the_noise_there(y, x, height, width):
     whole = noise.smooth(9, SECTIONS, (-20, -20), (70, 70), 1.3)

@@ -47,7 +47,7 @@ def damaged() -> tuple[SyntheticVolume, np.ndarray, np.ndarray]:
     return volume, raw, labels
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(block=st.tuples(st.integers(2, 9), st.integers(20, 75), st.integers(20, 90)))
 def test_any_partition_into_blocks_equals_the_whole(damaged, block):
     volume, raw, labels = damaged

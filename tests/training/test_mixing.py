@@ -16,7 +16,7 @@ def drawn(shape, seed, **changes):
 
 
 @given(shape=shapes, seed=st.integers(0, 10_000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_swapping_twice_does_nothing_and_edges_in_one_piece_are_those_of_the_mixed_patch(shape, seed):
     exchange = drawn(shape, seed, plane=0.5, depth=0.5)
     generator = torch.Generator().manual_seed(seed)

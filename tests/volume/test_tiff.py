@@ -60,7 +60,7 @@ def test_jpeg_tiles_with_shared_tables(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_box_of_tiles_is_a_slice(tiled, data):
     ends = [sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in STACK.shape]
     box = Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))

@@ -41,7 +41,7 @@ origins = st.tuples(*[st.integers(-(10**5), 10**5)] * 3)
 
 
 @given(st.none() | sizes, origins)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_voxel_size_and_origin_come_back(tmp_path_factory, size, origin):
     path = tmp_path_factory.mktemp("geometry") / "a.zarr"
     with create_volume(path, (1, 1, 1), "uint8", voxel_size_nm=size, origin=origin):
