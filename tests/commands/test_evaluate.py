@@ -192,6 +192,14 @@ def test_a_change_of_settings_scores_again(path, change, capsys):
     assert "evaluate: again, because of" in capsys.readouterr().out
 
 
+def test_what_another_version_wrote_is_scored_again(path, capsys, monkeypatch):
+    segmented(toy(path))
+    evaluate_experiment(toy(path))
+    monkeypatch.setattr("ssns.commands.evaluate.FORMAT", 0)
+    evaluate_experiment(toy(path))
+    assert "evaluate: again, because of format" in capsys.readouterr().out
+
+
 def test_touched_labels_score_again(path, capsys):
     segmented(toy(path))
     evaluate_experiment(toy(path))

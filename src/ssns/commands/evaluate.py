@@ -43,6 +43,9 @@ from ssns.report import (
 from ssns.space import Box, triple
 from ssns.volume import Volume, open_volume
 
+FORMAT = 2
+"""Counted up where ``scores.json``, ``objects.csv`` or the page hold something else than before."""
+
 PICTURE_SIDE = 1024
 """Voxels along y and x of the picture of a part without labels."""
 
@@ -125,6 +128,7 @@ def _stamp(
     def describe(hash_up_to: float) -> dict[str, Any]:
         labels = labels_fingerprints(found, hash_up_to)
         return {
+            "format": FORMAT,
             "sweep": experiment.segmentation.model_dump(mode="json") | {"value": value},
             "scoring": experiment.scoring,
             "more": {name: dict(row) for name, row in more.items()},
