@@ -82,10 +82,9 @@ class SeededWatershed(Component):
         Returns:
             Ids 1 .. n (z, y, x); 0 outside of the volume's mask, and below ``mask_fragments``.
         """
-        _, along_y, along_x = volume.nearest
 
         def section(z: int) -> NDArray[Any]:
-            inside = 0.5 * (along_y[z] + along_x[z])
+            inside = 0.5 * (volume.section(1, z) + volume.section(2, z))
             boundary = _walled(1 - inside, volume, z)
             labels = mahotas.cwatershed(boundary, self.seeds.seeds(boundary))
             return labels if self.mask_fragments is None else np.where(inside < self.mask_fragments, 0, labels)
@@ -118,10 +117,9 @@ class DistanceTransformWatershed(Component):
         Returns:
             Ids 1 .. n (z, y, x); 0 outside of the volume's mask.
         """
-        _, along_y, along_x = volume.nearest
 
         def section(z: int) -> NDArray[Any]:
-            boundary = 1 - np.minimum(along_y[z], along_x[z])
+            boundary = 1 - np.minimum(volume.section(1, z), volume.section(2, z))
             return self._flood_section(_walled(boundary, volume, z))
 
         return _stack(section, volume, threads)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ssns.affinities import NEAREST, edge_ends
+from ssns.affinities import NEAREST
 from ssns.errors import UserError
 from ssns.space import Triple, triple
 
@@ -65,25 +65,49 @@ class AffinityVolume:
 
     @cached_property
     def nearest(self) -> NDArray[np.float32]:
-        """Affinities to the previous voxel along z, y and x, (3, z, y, x), contiguous.
+        """Affinities to the previous voxel along z, y and x, (3, z, y, x)."""
+        return np.stack([np.stack([self.section(axis, z) for z in range(self.shape[0])]) for axis in range(3)])
 
-        A channel of the opposite offset is moved to the other end of its edges. It knows nothing of the edges that
-        enter the volume at its first plane; that plane repeats the next one, lest a boundary appear there.
+    def section(self, axis: int, z: int) -> NDArray[np.float32]:
+        """Affinities of one section to the previous voxel along an axis, 0 to 1, (y, x).
+
+        Args:
+            axis: 0, 1, 2 for z, y, x.
+            z: The section.
         """
-        if self.offsets == NEAREST and self.values.dtype == np.float32:
-            return np.ascontiguousarray(self.values)
-        result = np.empty((3, *self.shape), dtype=np.float32)
-        for axis, offset in enumerate(NEAREST):
-            if offset in self.offsets:
-                result[axis] = self.values[self.offsets.index(offset)]
-            else:
-                channel = self.values[self.offsets.index(_opposite(offset))]
-                here, there = edge_ends(self.shape, offset)
-                result[axis] = channel
-                result[axis][here] = channel[there]
-        if self.values.dtype == np.uint8:
-            result /= 255
-        return result
+        stored = self._stored(axis, z)
+        if stored.dtype == np.uint8:
+            return np.asarray(np.divide(stored, 255, dtype=np.float32))
+        return stored.astype(np.float32, copy=False)
+
+    def levels(self, axis: int, z: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """As `section`, in whole steps: uint8 as stored, 255 standing for 1, or uint16, 65535 standing for 1.
+
+        A float ``a`` has the level ``min(floor(65536 a), 65535)``. Its upper byte is the bin of ``a`` in a histogram of
+        256 bins, as a stored byte ``u`` is itself, and ``u / 255`` has the level ``257 u``.
+        """
+        stored = self._stored(axis, z)
+        if stored.dtype == np.uint8:
+            return stored
+        scaled = stored.astype(np.float32) * np.float32(65536)
+        whole: NDArray[np.uint16] = np.minimum(scaled, np.float32(65535), out=scaled).astype(np.uint16)
+        return whole
+
+    def _stored(self, axis: int, z: int) -> NDArray[Any]:
+        """As `section`, in the type of the volume.
+
+        A channel of the opposite offset holds an edge at its other end. It knows nothing of the edges that enter the
+        volume at its first plane; that plane repeats the next one, lest a boundary appear there.
+        """
+        offset = NEAREST[axis]
+        if offset in self.offsets:
+            return np.ascontiguousarray(self.values[self.offsets.index(offset), z])
+        channel = self.values[self.offsets.index(_opposite(offset))]
+        if axis == 0:
+            return np.ascontiguousarray(channel[max(0, z - 1)])
+        previous = np.maximum(np.arange(channel.shape[axis]) - 1, 0)
+        moved: NDArray[Any] = channel[z].take(previous, axis=axis - 1)
+        return moved
 
 
 def check_nearest(offsets: Sequence[Triple]) -> None:
