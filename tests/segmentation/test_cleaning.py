@@ -2,15 +2,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from toy_affinities import drawn, letters, with_contacts
+from toy_affinities import drawn, graph_of, letters, with_contacts
 
 from ssns.segmentation.cleaning import merge_small
-from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.relabelling import relabel
 
 
 def cleaned(fragments: np.ndarray, contacts: dict[str, float], minimum_size: int) -> tuple[str, ...]:
-    graph = RegionGraph.of(fragments, with_contacts(fragments, contacts), threads=1)
+    graph = graph_of(fragments, with_contacts(fragments, contacts))
     segments = merge_small(np.arange(fragments.max() + 1), graph, minimum_size)
     return letters(segments[fragments])
 
@@ -44,22 +43,8 @@ def test_what_touches_nothing_stays():
 def test_no_voxel_is_lost_and_none_is_left_small_beside_another(ids, minimum_size):
     fragments = relabel(ids)
     nearest = np.random.default_rng(0).random((3, *ids.shape), dtype=np.float32)
-    graph = RegionGraph.of(fragments, nearest, threads=1)
+    graph = graph_of(fragments, nearest)
     segments = merge_small(np.arange(fragments.max() + 1), graph, minimum_size)[fragments]
     assert np.array_equal(segments > 0, fragments > 0)
-    after = RegionGraph.of(segments, nearest, threads=1)
+    after = graph_of(segments, nearest)
     assert (after.voxels[after.pairs] >= minimum_size).all()
-
-
-@given(arrays(np.int64, (2, 3, 4), elements=st.integers(0, 6)), st.data())
-def test_contraction_equals_the_graph_of_the_merged_volume(ids, data):
-    fragments = relabel(ids)
-    count = int(fragments.max())
-    merged = relabel(np.array([0, *(data.draw(st.integers(1, 3)) for _ in range(count))]))
-    nearest = np.random.default_rng(0).random((3, *ids.shape), dtype=np.float32)
-    ours = RegionGraph.of(fragments, nearest, threads=1).contracted(merged)
-    whole = RegionGraph.of(merged[fragments], nearest, threads=1)
-    assert ours.voxels.tolist() == whole.voxels.tolist()
-    assert ours.pairs.tolist() == whole.pairs.tolist()
-    assert ours.area.tolist() == whole.area.tolist()
-    np.testing.assert_allclose(ours.total, whole.total, rtol=1e-5)

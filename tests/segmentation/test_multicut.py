@@ -5,6 +5,7 @@ from toy_affinities import blurred_noise, drawn, letters, same_partition, with_c
 
 from ssns.affinities import NEAREST
 from ssns.segmentation import GreedyAdditive, KernighanLin, Multicut, SeededWatershed, segment, sweep
+from ssns.segmentation.contacts import AREA_XY, COLUMNS, TOTAL
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.multicut import edge_costs
@@ -51,14 +52,11 @@ def test_higher_beta_gives_more_segments():
 
 
 def test_costs_are_log_odds_weighed_by_area():
-    graph = RegionGraph(
-        voxels=np.array([0, 4, 4, 4]),
-        pairs=np.array([[1, 2], [1, 3], [2, 3]]),
-        area=np.array([4.0, 2.0, 1.0]),
-        total=np.array([4.0, 0.0, 0.5]),
-    )
+    contacts = np.zeros((3, COLUMNS), np.int64)
+    contacts[:, AREA_XY], contacts[:, TOTAL] = (4, 2, 2), (4 * 65535, 0, 65535)
+    graph = RegionGraph(voxels=np.array([0, 4, 4, 4]), contacts=contacts)
     assert edge_costs(graph, 0.5) == pytest.approx([np.log(999), -np.log(999) / 2, 0])
-    assert edge_costs(graph, 0.8) == pytest.approx([np.log(999 / 4), -np.log(999 * 4) / 2, -np.log(4) / 4])
+    assert edge_costs(graph, 0.8) == pytest.approx([np.log(999 / 4), -np.log(999 * 4) / 2, -np.log(4) / 2])
 
 
 def test_equals_the_papers_chain_on_the_same_fragments():

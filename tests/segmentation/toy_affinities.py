@@ -1,11 +1,14 @@
 """Small volumes drawn in letters, and affinities for them."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ssns.affinities import NEAREST, edge_ends, labels_to_affinities, widen_borders
+from ssns.segmentation.graph import RegionGraph
+from ssns.segmentation.inputs import AffinityVolume
 
 
 def drawn(*sections: str) -> np.ndarray:
@@ -29,6 +32,11 @@ def with_contacts(regions: np.ndarray, contacts: dict[str, float]) -> np.ndarray
         here, there = edge_ends(regions.shape, offset)
         affinities[channel][here] = values[regions[here], regions[there]]
     return affinities
+
+
+def graph_of(regions: np.ndarray, affinities: np.ndarray, **how: Any) -> RegionGraph:
+    """The graph of regions, on one thread."""
+    return RegionGraph.of(regions, AffinityVolume.checked(affinities, NEAREST, None), threads=1, **how)
 
 
 def blurred_noise(shape: tuple[int, int, int], seed: int = 0, level: float = 2) -> np.ndarray:

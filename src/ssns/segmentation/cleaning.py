@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def merge_small(segments: NDArray[Any], graph: RegionGraph, minimum_size: int) -
         Segment of each fragment, dense, (n + 1,).
     """
     result = relabel(segments)
+    graph = replace(graph, histograms=None)  # They are not looked at, and would be added in every round.
     while True:
         merged = graph.contracted(result)
         small, large = _best_neighbours(merged, minimum_size)

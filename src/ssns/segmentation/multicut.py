@@ -69,7 +69,7 @@ class Multicut(Component):
         Yields:
             Segment of each fragment, dense, (n + 1,); 0 for fragment 0.
         """
-        regions = RegionGraph.of(fragments, volume.nearest, threads)
+        regions = RegionGraph.of(fragments, volume, threads=threads)
         for beta in betas:
             yield self._solve(regions, beta)
 

@@ -120,7 +120,7 @@ def _sweep(
     volume: AffinityVolume, method: Waterz | Multicut, values: Sequence[float], threads: int | None
 ) -> Iterator[tuple[float, Ids]]:
     fragments = method.fragments.flood(volume, threads)
-    graph = RegionGraph.of(fragments, volume.nearest, threads) if method.minimum_size > 1 else None
+    graph = RegionGraph.of(fragments, volume, threads=threads) if method.minimum_size > 1 else None
     for value, partition in zip(values, method.partitions(fragments, volume, values, threads), strict=True):
         segments = relabel(partition) if graph is None else merge_small(partition, graph, method.minimum_size)
         yield value, segments[fragments]
