@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Region, check_roles, load_experiment, region_boxes
 from ssns.networks import ResidualUNetSettings
-from ssns.segmentation import Multicut, Waterz
+from ssns.segmentation import Agglomeration, Multicut
 from ssns.space import Box
 
 BOUNDS = Box.of_shape((10, 64, 64))
@@ -111,7 +111,7 @@ class TestReading:
 
     def test_a_component_without_type_is_of_the_default_type(self, tmp_path):
         experiment = load(tmp_path, "[segmentation.method]\nthreshold = 0.3\n[training.optimizer]\nlr = 0.5")
-        assert experiment.segmentation.method == Waterz(threshold=0.3)
+        assert experiment.segmentation.method == Agglomeration(threshold=0.3)
         assert (experiment.training.optimizer.type, experiment.training.optimizer.lr) == ("adamw", 0.5)
 
     def test_and_so_are_the_components_within_it(self, tmp_path):
@@ -178,7 +178,7 @@ class TestMistakes:
             ({"volumes__a__raw": 3}, "volumes.a.raw: Input should be a valid string (got 3)"),
             (
                 {"segmentation__thresholds": [0.5, 1.5]},
-                "segmentation.thresholds: wanted a threshold for waterz, got 1.5: Input should be less than or equal",
+                "segmentation.thresholds: wanted a threshold for agglomeration, got 1.5: Input should be less than",
             ),
             (
                 {"segmentation__method__type": "multicut", "segmentation__thresholds": [1.0]},

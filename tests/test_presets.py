@@ -56,7 +56,7 @@ class TestPaper:
         assert experiment.objective.teacher.statistics == "batch"
         assert experiment.objective.geometry == "reference"
         assert experiment.normalization.type == "dtype"
-        assert (experiment.segmentation.method.type, experiment.segmentation.thresholds) == ("waterz", (0.5,))
+        assert (experiment.segmentation.method.type, experiment.segmentation.thresholds) == ("agglomeration", (0.5,))
 
     def test_weight_sharing_draws_one_perturbation(self, tmp_path):
         objective = loaded(tmp_path, 'preset = "paper-ws"\n').objective

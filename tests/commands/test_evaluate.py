@@ -266,9 +266,9 @@ class TestErrors:
             evaluate_experiment(toy(path, segmentation__method={"type": "multicut"}))
 
     def test_a_segmentation_with_other_settings(self, path):
-        segmented(toy(path, segmentation__method={"type": "waterz"}))
+        segmented(toy(path, segmentation__method={"type": "agglomeration"}))
         with pytest.raises(UserError, match=r"before a change of method\.minimum_size: run `ssns segment` first"):
-            evaluate_experiment(toy(path, segmentation__method={"type": "waterz", "minimum_size": 7}))
+            evaluate_experiment(toy(path, segmentation__method={"type": "agglomeration", "minimum_size": 7}))
 
     def test_a_segmentation_of_other_affinities(self, path):
         folder = segmented(toy(path))

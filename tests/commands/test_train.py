@@ -131,7 +131,7 @@ def test_where_nothing_is_segmented_training_goes_on(tmp_path, convention, monke
 
     monkeypatch.setattr("ssns.prediction.predict_box", no_affinity)
     fragments = {"type": "seeded_watershed", "mask_fragments": 1.0}
-    changes = {"scoring": convention, "segmentation__method": {"type": "waterz", "fragments": fragments}}
+    changes = {"scoring": convention, "segmentation__method": {"type": "agglomeration", "fragments": fragments}}
     experiment = toy(make_toy(tmp_path), **changes)
     validation = Validation.of(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
     scores = validation(Thresholded(), 0)

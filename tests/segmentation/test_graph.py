@@ -9,8 +9,8 @@ from toy_affinities import blurred_noise, drawn, graph_of, with_contacts
 
 from ssns.affinities import NEAREST, edge_ends
 from ssns.segmentation import contacts
-from ssns.segmentation.graph import ONE, RegionGraph
-from ssns.segmentation.inputs import AffinityVolume
+from ssns.segmentation.graph import RegionGraph
+from ssns.segmentation.inputs import ONE, AffinityVolume
 from ssns.segmentation.relabelling import relabel
 
 SHAPES = st.tuples(*(st.integers(1, n) for n in (3, 4, 5)))

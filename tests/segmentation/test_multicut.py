@@ -1,7 +1,7 @@
 import bioimage_cpp
 import numpy as np
 import pytest
-from toy_affinities import blurred_noise, drawn, letters, same_partition, with_contacts
+from toy_affinities import blurred_noise, drawn, graph_of, letters, same_partition, with_contacts
 
 from ssns.affinities import NEAREST
 from ssns.segmentation import GreedyAdditive, KernighanLin, Multicut, SeededWatershed, segment, sweep
@@ -17,9 +17,8 @@ SQUARES = drawn("aabb aabb ccdd ccdd")
 
 def partition(fragments: np.ndarray, contacts: dict[str, float], **settings) -> tuple[str, ...]:
     fragments = relabel(fragments)
-    volume = AffinityVolume.checked(with_contacts(fragments, contacts), NEAREST, None)
     method = Multicut(**settings)
-    (segments,) = method.partitions(fragments, volume, [method.beta], threads=1)
+    (segments,) = method.partitions(graph_of(fragments, with_contacts(fragments, contacts)), [method.beta])
     return letters(segments[fragments])
 
 

@@ -11,12 +11,22 @@ from toy_affinities import blurred_noise, boxes, perfect
 
 from ssns.errors import UserError
 from ssns.metrics import score
-from ssns.segmentation import PRESETS, MeanScore, Method, Multicut, SeededWatershed, Waterz, segment, sweep
+from ssns.segmentation import (
+    PRESETS,
+    Agglomeration,
+    MeanScore,
+    Method,
+    Multicut,
+    SeededWatershed,
+    segment,
+    sweep,
+    sweep_fragments,
+)
 
 WIDTHS = st.lists(st.integers(16, 20), min_size=1, max_size=2)
 METHODS = [
     *(pytest.param(name, id=name) for name in ("default", "paper-waterz", "paper-multicut")),
-    pytest.param(Waterz(score=MeanScore(), queue=0, minimum_size=5), id="mean"),
+    pytest.param(Agglomeration(score=MeanScore(), queue="exact", minimum_size=5), id="mean"),
     pytest.param(Multicut(fragments=SeededWatershed()), id="multicut of the paper's fragments"),
 ]
 
@@ -78,16 +88,29 @@ def test_minimum_size_leaves_no_small_segment(name):
     assert (without > 0).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_partitions_of_fragments_are_those_of_the_voxels(method):
+    affinities = blurred_noise((3, 40, 50))
+    mask = np.ones(affinities.shape[1:], dtype=bool)
+    mask[:, :, 20:23] = False
+    values = [0.7, 0.3]
+    fragments, partitions = sweep_fragments(affinities, method, values, mask=mask)
+    found = dict(partitions)
+    assert list(found) == [0.3, 0.7]
+    for value, segmentation in sweep(affinities, method, values, mask=mask):
+        assert np.array_equal(found[value][fragments], segmentation)
+
+
 def test_presets_are_the_papers_and_the_default_is_one_of_them():
     assert PRESETS["paper-waterz"].model_dump() == {
-        "type": "waterz",
+        "type": "agglomeration",
         "fragments": {
             "type": "seeded_watershed",
             "seeds": {"type": "maxima_distance", "boundary": 0.5},
             "mask_fragments": None,
         },
         "score": {"type": "quantile", "quantile": 50, "start": "maximum"},
-        "queue": 256,
+        "queue": "bins",
         "threshold": 0.5,
         "minimum_size": 0,
     }
@@ -110,9 +133,8 @@ def test_presets_are_the_papers_and_the_default_is_one_of_them():
 
 
 @pytest.mark.parametrize("name", ["waterz", "multicut"])
-def test_a_method_by_its_type_is_that_of_the_paper(name):
+def test_a_method_by_its_short_name_is_that_of_the_paper(name):
     assert PRESETS[name] == PRESETS[f"paper-{name}"]
-    assert PRESETS[name].type == name
     affinities = blurred_noise((2, 30, 30))
     assert np.array_equal(segment(affinities, name), segment(affinities, f"paper-{name}"))
 
@@ -140,14 +162,19 @@ def test_unknown_methods_are_told(method, message):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("paper-waterz", [0.5, 1.5], "values: wanted a threshold for waterz, got 1.5: .* less than or equal to 1"),
+        (
+            "paper-waterz",
+            [0.5, 1.5],
+            "values: wanted a threshold for agglomeration, got 1.5: .* less than or equal to 1",
+        ),
         ("paper-multicut", [0], "values: wanted a beta for multicut, got 0: .* greater than 0"),
         ("paper-waterz", [], "values: wanted at least one threshold, got none"),
     ],
 )
 def test_impossible_sweeps_are_told_before_any_work(name, values, message):
-    with pytest.raises(UserError, match=message):
-        sweep(np.ones((3, 1, 2, 2), dtype=np.float32), name, values)
+    for each in (sweep, sweep_fragments):
+        with pytest.raises(UserError, match=message):
+            each(np.ones((3, 1, 2, 2), dtype=np.float32), name, values)
 
 
 def test_segmenting_and_scoring_work_without_torch():

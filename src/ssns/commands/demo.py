@@ -19,13 +19,13 @@ from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.judging import judge
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.scoring import scored
+from ssns.commands.scoring import swept_scores
 from ssns.commands.segment import segment_experiment
 from ssns.commands.terminal import console, say
 from ssns.commands.train import train_experiment
 from ssns.commands.truth import known_truth
 from ssns.experiment import Experiment, load_experiment
-from ssns.segmentation import MeanScore, Multicut, Waterz, segment, sweep
+from ssns.segmentation import Agglomeration, MeanScore, Multicut, segment
 from ssns.synthetic import SyntheticSettings, synthesize
 from ssns.volume import from_array, write_volume
 
@@ -45,7 +45,7 @@ RECIPE: dict[str, Any] = {
 """A network and a schedule that learn in a few minutes on two cores."""
 
 BASELINE_SIGMAS = (1.0, 2.0, 3.0)
-BASELINE_METHODS: tuple[Waterz | Multicut, ...] = (Waterz(score=MeanScore()), Multicut())
+BASELINE_METHODS: tuple[Agglomeration | Multicut, ...] = (Agglomeration(score=MeanScore()), Multicut())
 BASELINE_VALUES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -121,16 +121,17 @@ class _Choice(NamedTuple):
 
     voi_sum: float
     sigma: float
-    method: Waterz | Multicut
+    method: Agglomeration | Multicut
 
 
 def _choices(experiment: Experiment, part: Part) -> Iterator[_Choice]:
     truth = known_truth(part)
     for sigma, method in product(BASELINE_SIGMAS, BASELINE_METHODS):
-        affinities = _raw_affinities(part, sigma)
-        for value, segmentation in sweep(affinities, method, BASELINE_VALUES):
-            voi_sum = scored(segmentation, experiment, *truth).voi_sum
-            yield _Choice(voi_sum, sigma, method.model_copy(update={method.swept: value}))
+        settings = experiment.segmentation.model_copy(update={"method": method, "thresholds": BASELINE_VALUES})
+        swept = experiment.model_copy(update={"segmentation": settings})
+        table = swept_scores(_raw_affinities(part, sigma), swept, *truth)
+        for value, scores in table.items():
+            yield _Choice(scores.voi_sum, sigma, method.model_copy(update={method.swept: value}))
 
 
 def _by_role(experiment: Experiment, role: str) -> Part:

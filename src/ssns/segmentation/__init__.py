@@ -1,6 +1,6 @@
 """From affinities to segments: fragments, their graph, and a partition of it."""
 
-from ssns.segmentation.agglomerate import MeanScore, QuantileScore, Waterz
+from ssns.segmentation.agglomerate import Agglomeration, MaximumScore, MeanScore, MergeTree, QuantileScore
 from ssns.segmentation.fragments import (
     DistanceTransformWatershed,
     GridSeeds,
@@ -10,26 +10,38 @@ from ssns.segmentation.fragments import (
 )
 from ssns.segmentation.inputs import check_nearest
 from ssns.segmentation.multicut import GreedyAdditive, KernighanLin, Multicut
-from ssns.segmentation.steps import DEFAULT_METHOD, PRESETS, Method, checked_value, resolve_method, segment, sweep
+from ssns.segmentation.steps import (
+    DEFAULT_METHOD,
+    PRESETS,
+    Method,
+    checked_value,
+    resolve_method,
+    segment,
+    sweep,
+    sweep_fragments,
+)
 
 __all__ = [
     "DEFAULT_METHOD",
     "PRESETS",
+    "Agglomeration",
     "DistanceTransformWatershed",
     "GreedyAdditive",
     "GridSeeds",
     "KernighanLin",
     "MaximaSeeds",
+    "MaximumScore",
     "MeanScore",
+    "MergeTree",
     "Method",
     "MinimaSeeds",
     "Multicut",
     "QuantileScore",
     "SeededWatershed",
-    "Waterz",
     "check_nearest",
     "checked_value",
     "resolve_method",
     "segment",
     "sweep",
+    "sweep_fragments",
 ]

@@ -1,123 +1,146 @@
-"""Agglomeration by waterz: fragments merge in the order of the affinity between them, up to a threshold."""
+"""Agglomeration: fragments merge in the order of the affinity between them, up to a threshold."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-import waterz
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ssns.segmentation.fragments import Fragments, SeededWatershed
-from ssns.segmentation.inputs import AffinityVolume
-from ssns.segmentation.relabelling import Ids, as_smallest
+from ssns.segmentation.graph import RegionGraph
+from ssns.segmentation.merging import MAXIMUM, MEAN, Evidence, merge_regions
+from ssns.segmentation.relabelling import Ids, relabel
 from ssns.settings import Component
 
-Quantile = Literal[10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95]
-"""Percentages that waterz is compiled for; others would need a compiler on the user's machine."""
+BINS = 256
+"""Bins of the queue, as in the paper's pipeline."""
 
 
 class QuantileScore(Component):
-    """1 minus a quantile of the affinities between two regions, from a histogram of 256 bins."""
+    """1 minus a quantile of the affinities between two regions, from a histogram of 256 bins.
+
+    Of ``n`` affinities in ascending order it takes number ``floor(quantile n / 100) + 1``, the last at most, and the
+    middle of that one's bin.
+    """
 
     type: Literal["quantile"] = "quantile"
-    quantile: Quantile = Field(default=50, description="Percentage of the quantile; 50 is the median")
+    quantile: int = Field(default=50, ge=0, le=100, description="Percentage of the quantile; 50 is the median")
     start: Literal["maximum", "all"] = Field(
         default="maximum",
         description="What two touching fragments enter: the largest affinity between them (the paper), or all",
     )
 
-    def expression(self) -> str:
-        """The score in waterz's language, which is C++."""
-        start = "true" if self.start == "maximum" else "false"
-        return f"OneMinus<HistogramQuantileAffinity<RegionGraphType,{self.quantile},ScoreValue,256,{start}>>"
+    @property
+    def histograms(self) -> bool:
+        """Whether the graph has to count them."""
+        return self.start == "all"
+
+    def evidence(self, graph: RegionGraph) -> Evidence:
+        """What contacts start with."""
+        if self.start == "all":
+            assert graph.histograms is not None, "the graph was to count them"
+            return Evidence.of_histograms(self.quantile, graph.area, *graph.histograms)
+        one = np.ones(len(graph.pairs), np.uint32)
+        starts = np.arange(len(graph.pairs) + 1)
+        return Evidence.of_histograms(self.quantile, one.astype(np.int64), starts, graph.maximum >> 8, one)
 
 
 class MeanScore(Component):
     """1 minus the mean of the affinities between two regions."""
 
     type: Literal["mean"] = "mean"
+    histograms: ClassVar[bool] = False
 
-    def expression(self) -> str:
-        """The score in waterz's language, which is C++."""
-        return "OneMinus<MeanAffinity<RegionGraphType,ScoreValue>>"
-
-
-Score = Annotated[QuantileScore | MeanScore, Field(discriminator="type")]
+    def evidence(self, graph: RegionGraph) -> Evidence:
+        """What contacts start with."""
+        return Evidence.of_levels(MEAN, graph.area, graph.total)
 
 
-class Waterz(Component):
-    """Agglomeration of fragments by waterz (Funke et al. 2019, doi 10.1109/TPAMI.2018.2835450; reference 8.1).
+class MaximumScore(Component):
+    """1 minus the largest of the affinities between two regions."""
+
+    type: Literal["maximum"] = "maximum"
+    histograms: ClassVar[bool] = False
+
+    def evidence(self, graph: RegionGraph) -> Evidence:
+        """What contacts start with."""
+        return Evidence.of_levels(MAXIMUM, np.ones(len(graph.pairs), np.int64), graph.maximum)
+
+
+Score = Annotated[QuantileScore | MeanScore | MaximumScore, Field(discriminator="type")]
+
+
+@dataclass(frozen=True, eq=False)
+class MergeTree:
+    """All merges of fragments in their order, of which a threshold takes the first few.
+
+    Attributes:
+        count: Largest id of a fragment.
+        merges: The two regions of each merge (m, 2), named by their smallest fragments, the smaller first.
+        scores: The highest score that had come up by then, float32 (m,), ascending.
+    """
+
+    count: int
+    merges: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def cut(self, threshold: float) -> Ids:
+        """The partition once a score of the threshold or more comes up.
+
+        Returns:
+            Segment of each fragment, dense, (n + 1,); 0 for fragment 0.
+        """
+        done = self.merges[: np.searchsorted(self.scores, np.float32(threshold))]
+        segments = np.arange(self.count + 1)
+        segments[done[:, 1]] = done[:, 0]
+        while not np.array_equal(further := segments[segments], segments):
+            segments = further
+        return relabel(segments)
+
+
+class Agglomeration(Component):
+    """Agglomeration of fragments as waterz does it (Funke et al. 2019, doi 10.1109/TPAMI.2018.2835450; reference 8.1).
 
     The defaults are the paper's.
     """
 
-    type: Literal["waterz"] = "waterz"
+    type: Literal["agglomeration"] = "agglomeration"
     fragments: Fragments = Field(default=SeededWatershed(), description="What is agglomerated")
     score: Score = Field(default=QuantileScore(), description="When two regions merge: those of lowest score first")
-    queue: Literal[0, 256] = Field(
-        default=256, description="Bins of the queue, merging in order of arrival within each; 0 for the exact order"
+    queue: Literal["bins", "exact"] = Field(
+        default="bins",
+        description="Equals in score: those in the same of 256 bins, in order of arrival; or exact ones, by their ids",
     )
     threshold: float = Field(default=0.5, ge=0, le=1, description="Regions merge while the lowest score is below it")
     minimum_size: int = Field(default=0, ge=0, description="Voxels below which a segment joins its best neighbour")
 
     swept: ClassVar[str] = "threshold"
 
-    def partitions(
-        self, fragments: Ids, volume: AffinityVolume, thresholds: Sequence[float], threads: int | None = None
-    ) -> Iterator[Ids]:
-        """Partitions of given fragments, from one agglomeration that stops at every threshold.
+    @property
+    def histograms(self) -> bool:
+        """Whether the graph has to count them."""
+        return self.score.histograms
+
+    def tree(self, graph: RegionGraph) -> MergeTree:
+        """Merge all fragments that are in contact, directly or through others."""
+        count = len(graph.voxels) - 1
+        bins = BINS if self.queue == "bins" else 0
+        return MergeTree(count, *merge_regions(graph.pairs, count, self.score.evidence(graph), bins))
+
+    def partitions(self, graph: RegionGraph, thresholds: Sequence[float]) -> Iterator[Ids]:
+        """Partitions of fragments, all from one merge tree.
 
         Args:
-            fragments: Dense ids (z, y, x); 0 takes no part.
-            volume: The affinities.
-            thresholds: Where to stop, ascending.
-            threads: waterz knows one thread only.
+            graph: The graph of the fragments, with histograms where the method asks for them.
+            thresholds: Where to stop.
 
         Yields:
-            Segment of each fragment, (n + 1,); 0 for fragment 0.
+            Segment of each fragment, dense, (n + 1,); 0 for fragment 0.
         """
-        del threads
-        # waterz writes its result over the ids that it is given, and yields that array again and again.
-        regions = fragments.astype(np.uint64)
-        results = waterz.agglomerate(
-            volume.nearest,
-            list(thresholds),
-            fragments=regions,
-            scoring_function=self.score.expression(),
-            discretize_queue=self.queue,
-        )
-        segments = np.zeros(int(fragments.max()) + 1, dtype=np.uint64)
-        for _ in thresholds:
-            with _silenced():
-                next(results)
-            segments[fragments] = regions
-            yield as_smallest(segments)
-
-
-_silence = threading.Lock()
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep waterz's progress reports off standard output, which belongs to the user.
-
-    They come from Python and from C++, so both ``sys.stdout`` and file descriptor 1 lead nowhere for the time of one
-    call. waterz does not release the interpreter, so other threads write nothing meanwhile, save for the moments
-    before and after. Calls wait for each other, or the second would restore what the first had set.
-    """
-    with _silence, contextlib.redirect_stdout(io.StringIO()), contextlib.ExitStack() as restore:
-        # A closed standard output needs no silence.
-        with contextlib.suppress(OSError):
-            kept = os.dup(1)
-            restore.callback(os.close, kept)
-            restore.callback(os.dup2, kept, 1)
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)
-            os.close(nowhere)
-        yield
+        tree = self.tree(graph)
+        for threshold in thresholds:
+            yield tree.cut(threshold)

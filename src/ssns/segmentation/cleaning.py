@@ -30,6 +30,8 @@ def merge_small(segments: NDArray[Any], graph: RegionGraph, minimum_size: int) -
         Segment of each fragment, dense, (n + 1,).
     """
     result = relabel(segments)
+    if minimum_size <= 1:
+        return result
     graph = replace(graph, histograms=None)  # They are not looked at, and would be added in every round.
     while True:
         merged = graph.contracted(result)

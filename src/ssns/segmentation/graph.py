@@ -33,11 +33,8 @@ from ssns.segmentation.contacts import (
     add_histograms,
     count_section,
 )
-from ssns.segmentation.inputs import AffinityVolume
+from ssns.segmentation.inputs import ONE, AffinityVolume
 from ssns.space import Triple
-
-ONE = 65535
-"""The level of affinity 1."""
 
 
 @dataclass(frozen=True, eq=False)

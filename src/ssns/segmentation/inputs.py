@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,9 @@ from ssns.space import Triple, triple
 
 ROUNDING = 1e-3
 """How far blended or stored floats may leave [0, 1]: they are clipped; anything further is a mistake."""
+
+ONE = 65535
+"""The level of affinity 1, in 16 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +65,6 @@ class AffinityVolume:
         """Extent (z, y, x)."""
         return triple(self.values.shape[1:])
 
-    @cached_property
-    def nearest(self) -> NDArray[np.float32]:
-        """Affinities to the previous voxel along z, y and x, (3, z, y, x)."""
-        return np.stack([np.stack([self.section(axis, z) for z in range(self.shape[0])]) for axis in range(3)])
-
     def section(self, axis: int, z: int) -> NDArray[np.float32]:
         """Affinities of one section to the previous voxel along an axis, 0 to 1, (y, x).
 
@@ -90,7 +87,7 @@ class AffinityVolume:
         if stored.dtype == np.uint8:
             return stored
         scaled = stored.astype(np.float32) * np.float32(65536)
-        whole: NDArray[np.uint16] = np.minimum(scaled, np.float32(65535), out=scaled).astype(np.uint16)
+        whole: NDArray[np.uint16] = np.minimum(scaled, np.float32(ONE), out=scaled).astype(np.uint16)
         return whole
 
     def _stored(self, axis: int, z: int) -> NDArray[Any]:

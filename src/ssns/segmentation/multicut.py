@@ -12,7 +12,6 @@ from pydantic import Field
 
 from ssns.segmentation.fragments import DistanceTransformWatershed, Fragments
 from ssns.segmentation.graph import RegionGraph
-from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.relabelling import Ids, relabel
 from ssns.settings import Component
 
@@ -54,24 +53,20 @@ class Multicut(Component):
     minimum_size: int = Field(default=0, ge=0, description="Voxels below which a segment joins its best neighbour")
 
     swept: ClassVar[str] = "beta"
+    histograms: ClassVar[bool] = False
 
-    def partitions(
-        self, fragments: Ids, volume: AffinityVolume, betas: Sequence[float], threads: int | None = None
-    ) -> Iterator[Ids]:
-        """Partitions of given fragments, from one region graph.
+    def partitions(self, graph: RegionGraph, betas: Sequence[float]) -> Iterator[Ids]:
+        """Partitions of fragments.
 
         Args:
-            fragments: Dense ids (z, y, x); 0 takes no part.
-            volume: The affinities.
+            graph: The graph of the fragments.
             betas: Biases.
-            threads: Of the region graph; None: one per core.
 
         Yields:
             Segment of each fragment, dense, (n + 1,); 0 for fragment 0.
         """
-        regions = RegionGraph.of(fragments, volume, threads=threads)
         for beta in betas:
-            yield self._solve(regions, beta)
+            yield self._solve(graph, beta)
 
     def _solve(self, regions: RegionGraph, beta: float) -> Ids:
         nodes = len(regions.voxels)

@@ -1,7 +1,7 @@
 """Affinities to segments: fragments, a partition of them, cleaning, voxels.
 
 A partition tells the segment of each fragment; voxels are written once, at the end. Sweeping a method over its one
-swept setting therefore shares the fragments, and what the method itself can share.
+swept setting therefore shares fragments and graph, and what the method itself can share.
 """
 
 from __future__ import annotations
@@ -11,36 +11,37 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, ValidationError
 
 from ssns.affinities import NEAREST
 from ssns.errors import UserError
-from ssns.segmentation.agglomerate import MeanScore, Waterz
+from ssns.segmentation.agglomerate import Agglomeration, MeanScore
 from ssns.segmentation.cleaning import merge_small
 from ssns.segmentation.fragments import DistanceTransformWatershed
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.multicut import Multicut
-from ssns.segmentation.relabelling import Ids, relabel
+from ssns.segmentation.relabelling import Ids
 from ssns.space import Triple
 
-Method = Annotated[Waterz | Multicut, Field(discriminator="type")]
+Method = Annotated[Agglomeration | Multicut, Field(discriminator="type")]
 
-DEFAULT_METHOD = Waterz(fragments=DistanceTransformWatershed(), score=MeanScore(), threshold=0.6)
+DEFAULT_METHOD = Agglomeration(fragments=DistanceTransformWatershed(), score=MeanScore(), threshold=0.6)
 """Of six combinations of fragments and partition, it had the lowest VOI sum and adapted Rand error on the test sections
 of AC4, and with multicut the lowest on the validation sections (see docs/results.md)."""
 
-PRESETS: Mapping[str, Waterz | Multicut] = MappingProxyType(
+PRESETS: Mapping[str, Agglomeration | Multicut] = MappingProxyType(
     {
         "default": DEFAULT_METHOD,
-        "waterz": Waterz(),
+        "waterz": Agglomeration(),
         "multicut": Multicut(),
-        "paper-waterz": Waterz(),
+        "paper-waterz": Agglomeration(),
         "paper-multicut": Multicut(),
     }
 )
-"""Methods by name; one by its ``type`` has its default settings, which are the paper's."""
+"""Methods by name; ``waterz`` and ``multicut`` have their default settings, which are the paper's."""
 
 
 def segment(
@@ -89,9 +90,9 @@ def sweep(
     mask: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[float, Ids]]:
-    """Segment with several values of a method's swept setting: waterz's threshold, multicut's beta.
+    """Segment with several values of a method's swept setting: agglomeration's threshold, multicut's beta.
 
-    Fragments are made once, and so is waterz's agglomeration; each result equals ``segment`` with that value.
+    Fragments, their graph and the tree of their merges are made once; each result equals ``segment`` with that value.
 
     Args:
         affinities: As in ``segment``.
@@ -108,25 +109,72 @@ def sweep(
     Raises:
         UserError: As in ``segment``, or there is no value, or one that the method does not allow.
     """
+    method, ascending = _checked_values(method, values)
+    volume = AffinityVolume.checked(affinities, offsets, mask)
+
+    def segmentations() -> Iterator[tuple[float, Ids]]:
+        fragments, partitions = _partitions(volume, method, ascending, threads)
+        for value, segments in partitions:
+            yield value, segments[fragments]
+
+    return segmentations()
+
+
+def sweep_fragments(
+    affinities: ArrayLike,
+    method: Method | str | None,
+    values: Iterable[float],
+    *,
+    offsets: Sequence[Triple] = NEAREST,
+    mask: ArrayLike | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[np.uint32], Iterator[tuple[float, Ids]]]:
+    """As `sweep`, but no voxel is written: what can be told from the overlaps of fragments costs next to nothing.
+
+    Args:
+        affinities: As in `sweep`, and so is whatever follows.
+        method: As in `sweep`.
+        values: As in `sweep`.
+        offsets: As in `sweep`.
+        mask: As in `sweep`.
+        threads: As in `sweep`.
+
+    Returns:
+        Fragments (z, y, x), dense ids; and pairs of value and segment of each fragment (n + 1,), from which
+        ``segments[fragments]`` makes voxels.
+
+    Raises:
+        UserError: As in `sweep`.
+    """
+    method, ascending = _checked_values(method, values)
+    return _partitions(AffinityVolume.checked(affinities, offsets, mask), method, ascending, threads)
+
+
+def _checked_values(
+    method: Method | str | None, values: Iterable[float]
+) -> tuple[Agglomeration | Multicut, Sequence[float]]:
+    """The component, and the values in ascending order.
+
+    Raises:
+        UserError: As in `sweep`.
+    """
     method = resolve_method(method)
     ascending = sorted({checked_value(method, value) for value in values})
     if not ascending:
         raise UserError(f"values: wanted at least one {method.swept}, got none")
-    volume = AffinityVolume.checked(affinities, offsets, mask)
-    return _sweep(volume, method, ascending, threads)
+    return method, ascending
 
 
-def _sweep(
-    volume: AffinityVolume, method: Waterz | Multicut, values: Sequence[float], threads: int | None
-) -> Iterator[tuple[float, Ids]]:
+def _partitions(
+    volume: AffinityVolume, method: Agglomeration | Multicut, values: Sequence[float], threads: int | None
+) -> tuple[NDArray[np.uint32], Iterator[tuple[float, Ids]]]:
     fragments = method.fragments.flood(volume, threads)
-    graph = RegionGraph.of(fragments, volume, threads=threads) if method.minimum_size > 1 else None
-    for value, partition in zip(values, method.partitions(fragments, volume, values, threads), strict=True):
-        segments = relabel(partition) if graph is None else merge_small(partition, graph, method.minimum_size)
-        yield value, segments[fragments]
+    graph = RegionGraph.of(fragments, volume, histograms=method.histograms, threads=threads)
+    partitions = zip(values, method.partitions(graph, values), strict=True)
+    return fragments, ((value, merge_small(segments, graph, method.minimum_size)) for value, segments in partitions)
 
 
-def resolve_method(method: Method | str | None) -> Waterz | Multicut:
+def resolve_method(method: Method | str | None) -> Agglomeration | Multicut:
     """The component that a preset's name stands for.
 
     Raises:
@@ -134,17 +182,19 @@ def resolve_method(method: Method | str | None) -> Waterz | Multicut:
     """
     if method is None:
         return DEFAULT_METHOD
-    if isinstance(method, Waterz | Multicut):
+    if isinstance(method, Agglomeration | Multicut):
         return method
     if not isinstance(method, str):
-        raise UserError(f"method: wanted a component (Waterz, Multicut) or a preset, got {type(method).__name__}")
+        raise UserError(
+            f"method: wanted a component (Agglomeration, Multicut) or a preset, got {type(method).__name__}"
+        )
     if method not in PRESETS:
         near = get_close_matches(method, PRESETS, n=1, cutoff=0.0)[0]
         raise UserError(f"method: wanted one of {', '.join(PRESETS)}, got {method!r}: did you mean {near!r}?")
     return PRESETS[method]
 
 
-def checked_value(method: Waterz | Multicut, value: float, argument: str = "values") -> float:
+def checked_value(method: Agglomeration | Multicut, value: float, argument: str = "values") -> float:
     """A value of the swept setting of a method.
 
     Raises:
