@@ -50,6 +50,14 @@ def test_mask_leaves_voxels_out(both, data):
     assert pairs(Contingency.count(segmentation, labels, mask)) == counted_one_by_one(segmentation[mask], labels[mask])
 
 
+@given(two_arrays())
+def test_segments_get_other_names(both):
+    segmentation, labels = both[0] % np.uint64(50), both[1]
+    names = np.random.default_rng(0).integers(0, 5, 50)
+    table = Contingency.count(segmentation, labels).renamed(names)
+    assert pairs(table) == pairs(Contingency.count(names[segmentation], labels))
+
+
 def test_sizes_of_labels_and_segments_are_told_for_each_pair():
     table = Contingency.count(np.array([1, 1, 2, 2, 2]), np.array([7, 8, 8, 8, 9]))
     assert pairs(table) == [(7, 1, 1), (8, 1, 1), (8, 2, 2), (9, 2, 1)]

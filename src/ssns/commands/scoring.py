@@ -1,4 +1,4 @@
-"""Scores of one segmentation, and of the sweep of a method."""
+"""Scores of the sweep of a method."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.experiment import Experiment
-from ssns.metrics import NothingSegmentedError, Scores, ScoringSettings, score
-from ssns.segmentation import sweep
+from ssns.metrics import Contingency, NothingSegmentedError, Scores, ScoringSettings, score_table
+from ssns.segmentation import sweep_fragments
 
 
 def swept_scores(
@@ -22,6 +22,8 @@ def swept_scores(
     nothing: Scores | None = None,
 ) -> dict[float, Scores]:
     """Scores at each threshold of the experiment (or at the method's own, where it lists none).
+
+    Voxels are looked at once, to count how fragments overlap with the truth; a partition of fragments renames them.
 
     Args:
         affinities: Of the part.
@@ -35,20 +37,18 @@ def swept_scores(
     """
     method = experiment.segmentation.method
     thresholds = experiment.segmentation.thresholds or (getattr(method, method.swept),)
+    fragments, partitions = sweep_fragments(affinities, method, thresholds, offsets=experiment.offsets)
+    overlaps = Contingency.count(fragments, truth, known)
+    settings = ScoringSettings(convention=experiment.scoring)
     table = {}
-    for threshold, segmentation in sweep(affinities, method, thresholds, offsets=experiment.offsets):
+    for threshold, segments in partitions:
         try:
-            table[threshold] = scored(segmentation, experiment, truth, known)
+            table[threshold] = score_table(overlaps.renamed(segments), settings)
         except NothingSegmentedError:
             if nothing is None:
                 raise
             table[threshold] = nothing
     return table
-
-
-def scored(segmentation: NDArray[Any], experiment: Experiment, truth: NDArray[Any], known: NDArray[np.bool_]) -> Scores:
-    """Scores of one segmentation where the truth is known."""
-    return score(segmentation, truth, settings=ScoringSettings(convention=experiment.scoring), mask=known)
 
 
 def weighted_means(rows: Sequence[tuple[int, Mapping[float, Scores]]]) -> dict[float, dict[str, float]]:
