@@ -12,7 +12,7 @@ from toy_experiment import LABELS, RAW, make_toy
 from ssns.cli import main
 from ssns.commands.init import Inputs, init_experiment
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.segment import check_memory
+from ssns.commands.segment import BYTES_PER_VOXEL, check_memory
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
 from ssns.experiment import load_experiment
@@ -58,7 +58,7 @@ def test_an_xy_quarter_in_all_depth_is_held_out_and_nothing_is_lost(folder, caps
 def test_of_much_that_is_labelled_so_much_is_held_out_that_run_can_use_it(folder, most, capsys, monkeypatch):
     tifffile.imwrite("labels.tif", LABELS)
     if most == "memory":
-        memory = psutil.virtual_memory()._replace(available=2 * 100 * 10 * 24 * 24)
+        memory = psutil.virtual_memory()._replace(available=2 * BYTES_PER_VOXEL * 10 * 24 * 24)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     else:
         monkeypatch.setattr("ssns.commands.init.MOST_VOXELS", 10 * 24 * 24)
@@ -351,7 +351,7 @@ class TestLabelsAsLabsHaveThem:
 
 
 def test_of_a_volume_too_large_a_part_around_the_labels_is_the_target(folder, capsys, monkeypatch):
-    memory = psutil.virtual_memory()._replace(available=2 * 100 * 40 * 32 * 32)
+    memory = psutil.virtual_memory()._replace(available=2 * BYTES_PER_VOXEL * 40 * 32 * 32)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     experiment, _ = init(folder)
     target = next(part for part in parts(experiment, open_sources(experiment)) if part.role == "target")
