@@ -87,6 +87,15 @@ class TestSettingsOnTheCommandLine:
         assert ran.options == {"checkpoint": None, "verify": True}
 
 
+@pytest.mark.parametrize("verb", ["segment", "run"])
+def test_a_sweep_of_methods_is_a_setting_of_its_own(path, monkeypatch, verb):
+    seen = []
+    monkeypatch.setattr(getattr(ssns.commands, verb), f"{verb}_experiment", lambda given, **_: seen.append(given))
+    for arguments in ([], ["--sweep"], ["--segmentation.sweep", "true"]):
+        assert call(verb, str(path), *arguments) == 0
+    assert [experiment.segmentation.sweep for experiment in seen] == [False, True, True]
+
+
 class TestExitCodes:
     def test_usage(self, path):
         assert call("run") == 2

@@ -185,6 +185,10 @@ class TestMistakes:
                 "segmentation.thresholds: wanted a beta for multicut, got 1.0: Input should be less than 1",
             ),
             (
+                {"segmentation__sweep": True, "segmentation__thresholds": [0.5, 1.0]},
+                "segmentation.thresholds: wanted a beta for multicut, got 1.0: Input should be less than 1",
+            ),
+            (
                 {"segmentation__thresholds": [0.5, 0.3, 0.5]},
                 "segmentation.thresholds: wanted each once, got 0.5 again: leave it out",
             ),

@@ -3,11 +3,14 @@
 import re
 import shlex
 from pathlib import Path
+from textwrap import dedent
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
+
+from ssns.experiment import load_experiment
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = [(kind, text) for kind, text in re.findall(r"^ *```(\w*)\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)]
@@ -63,11 +66,18 @@ def test_its_way_from_data_to_report():
     tifffile.imwrite("labels.tif", tifffile.imread("labels.tif")[:5])
     ssns("init", "raw.tif", "--labels", "labels.tif")
     for words in COMMANDS:
-        if words[0] == "run":
+        if words[0] in ("run", "segment"):
             ssns(*words, *SMALL)
     assert Path("runs/raw/report.html").is_file()
     (snippet,) = (text for kind, text in BLOCKS if kind == "python")
     exec(compile(snippet, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "toml"])
+def test_its_settings_exist(text, tmp_path):
+    (tmp_path / "base.toml").write_text('[volumes.raw]\nraw = "raw.tif"\n')
+    (tmp_path / "experiment.toml").write_text(f'base = "base.toml"\n{dedent(text)}')
+    load_experiment(tmp_path / "experiment.toml")
 
 
 def test_every_verb_of_its_table_exists():

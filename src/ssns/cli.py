@@ -33,6 +33,14 @@ TRAINING_ONLY = {"torch", "lightning_fabric", "tensorboard"}
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment file (TOML).")]
 Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs, not only their size and time.")]
+Sweep = Annotated[
+    bool,
+    typer.Option(
+        "--sweep",
+        help="Choose on the validation regions among several methods (`segmentation.candidates`), not only among"
+        " thresholds of one; the same as `--segmentation.sweep true`.",
+    ),
+]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="Checkpoint to predict with, in place of the best one of this experiment.")
 ]
@@ -116,11 +124,11 @@ def predict(
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
-def segment(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
-    """Turn affinities into segments, with the threshold that is best on the validation regions."""
+def segment(context: typer.Context, experiment: ExperimentFile, sweep: Sweep = False, verify: Verify = False) -> None:
+    """Turn affinities into segments, with the threshold, or method, that is best on the validation regions."""
     from ssns.commands.segment import segment_experiment
 
-    with _opened(experiment, context) as opened:
+    with _opened(experiment, context, sweep=sweep) as opened:
         segment_experiment(opened, verify=verify)
 
 
@@ -135,12 +143,16 @@ def evaluate(context: typer.Context, experiment: ExperimentFile, verify: Verify 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
 def run(
-    context: typer.Context, experiment: ExperimentFile, checkpoint: Checkpoint = None, verify: Verify = False
+    context: typer.Context,
+    experiment: ExperimentFile,
+    checkpoint: Checkpoint = None,
+    sweep: Sweep = False,
+    verify: Verify = False,
 ) -> None:
     """Pre-train, train, predict, segment and evaluate, skipping what is done and still valid."""
     from ssns.commands.run import run_experiment
 
-    with _opened(experiment, context) as opened:
+    with _opened(experiment, context, sweep=sweep) as opened:
         run_experiment(opened, checkpoint=checkpoint, verify=verify)
 
 
@@ -166,14 +178,14 @@ def settings(
 
 
 @contextmanager
-def _opened(first: Path, context: typer.Context) -> Iterator[Experiment]:
+def _opened(first: Path, context: typer.Context, *, sweep: bool = False) -> Iterator[Experiment]:
     """The experiment of a command line, its run folder locked."""
     from ssns.commands.run_folder import RunFolder
     from ssns.errors import UserError
     from ssns.experiment import load_experiment
 
     path, changes = split_arguments([str(first), *context.args])
-    experiment = load_experiment(path, changes)
+    experiment = load_experiment(path, changes | ({"segmentation.sweep": True} if sweep else {}))
     try:
         with RunFolder.of(experiment).locked():
             yield experiment

@@ -43,6 +43,23 @@ def test_validation_and_test_are_scored_and_the_oracle_is_named(path):
     assert row == expected.to_dict() | {"cremi": 0, **run_length, "threshold": chosen}
 
 
+def test_after_a_sweep_of_methods_the_chosen_one_is_scored_and_the_page_shows_all(path):
+    folder = segmented(toy(path, segmentation__sweep=True, segmentation__candidates=[{"type": "multicut"}]))
+    content = json.loads(folder.choice.read_text())  # perfect affinities are the same to both methods
+    content |= {"method": content["others"][0]["method"] | {"beta": 0.3}, "value": 0.3}
+    folder.choice.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"agglomeration.* has not been chosen"):
+        evaluate_experiment(toy(path, segmentation__candidates=[{"type": "multicut", "minimum_size": 3}]))
+    experiment = toy(path, segmentation__candidates=[{"type": "multicut"}])  # the sweep was asked for beside it
+    with pytest.raises(UserError, match="a-validation was made before a change of method"):
+        evaluate_experiment(experiment)
+    segment_experiment(toy(path, segmentation__sweep=True, segmentation__candidates=[{"type": "multicut"}]))
+    evaluate_experiment(experiment)
+    page = folder.report.read_text()
+    assert "Methods on the validation regions" in page
+    assert page.count("<td>multicut, distance_transform_watershed, kernighan_lin</td>") == 1
+
+
 def write_segmentation(folder, part, segmentation) -> None:
     """In place of what `segment` has written."""
     before = open_volume(folder.segmentation(part))
@@ -262,12 +279,12 @@ class TestErrors:
 
     def test_a_segmentation_by_another_method(self, path):
         segmented(toy(path))
-        with pytest.raises(UserError, match=r"no beta has been chosen in .*run `ssns segment` first"):
+        with pytest.raises(UserError, match=r"multicut, .* has not been chosen in .*run `ssns segment` first"):
             evaluate_experiment(toy(path, segmentation__method={"type": "multicut"}))
 
     def test_a_segmentation_with_other_settings(self, path):
         segmented(toy(path, segmentation__method={"type": "agglomeration"}))
-        with pytest.raises(UserError, match=r"before a change of method\.minimum_size: run `ssns segment` first"):
+        with pytest.raises(UserError, match=r"minimum_size 7 has not been chosen in .*run `ssns segment` first"):
             evaluate_experiment(toy(path, segmentation__method={"type": "agglomeration", "minimum_size": 7}))
 
     def test_a_segmentation_of_other_affinities(self, path):

@@ -3,14 +3,29 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from toy_experiment import LABELS, make_toy, touch, toy, write_affinities
 
 import ssns.commands.segment
+from ssns.commands.choosing import method_name
+from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import check_memory, segment_experiment
 from ssns.errors import UserError
+from ssns.experiment.models import SegmentationSettings
 from ssns.metrics import score
+from ssns.segmentation import (
+    CANDIDATES,
+    DEFAULT_METHOD,
+    Agglomeration,
+    GridSeeds,
+    Multicut,
+    QuantileScore,
+    SeededWatershed,
+)
 from ssns.space import Box
-from ssns.volume import open_volume
+from ssns.volume import open_volume, write_volume
+
+MULTICUT = method_name(Multicut())
 
 
 @pytest.fixture
@@ -54,7 +69,7 @@ def test_a_second_run_skips_and_a_change_redoes_what_follows_from_it(path, capsy
     assert capsys.readouterr().out.count("skipped") == 3
     segment_experiment(toy(path, segmentation__thresholds=[0.3, 0.6, 0.9]))
     told = capsys.readouterr().out
-    assert "the sweep: again, because of segmentation.thresholds" in told
+    assert "the sweep: again, because of thresholds" in told
     assert told.count("skipped") == 2  # the same threshold was chosen
     segment_experiment(toy(path, segmentation__method={"type": "multicut"}))
     told = capsys.readouterr().out
@@ -115,6 +130,95 @@ class TestErrors:
         part.source = SimpleNamespace(name="a")
         with pytest.raises(UserError, match=r"needs about 40000 GB .* set volumes\.a\.target to smaller boxes"):
             check_memory([part])
+
+
+class TestSweepOfMethods:
+    @pytest.fixture
+    def noisy(self, path):
+        """Affinities of which no method makes the neurites; the experiment compares what ssns knows."""
+        experiment = toy(path, segmentation__sweep=True)
+        folder = write_affinities(experiment)
+        noise = np.random.default_rng(0).normal(0, 60, (3, 40, 48, 48))
+        for part in ("a-validation", "a-test"):
+            stored = open_volume(folder.affinities(part))
+            blurred = gaussian_filter(stored.read().astype(float), (0, 0, 1, 1)) + noise[:, : stored.shape[0]]
+            write_volume(
+                folder.affinities(part),
+                blurred.clip(0, 255).astype(np.uint8),
+                origin=stored.origin,
+                attributes=stored.attributes,
+            )
+        return experiment
+
+    def test_the_best_of_all_is_chosen_and_written_alone(self, noisy, capsys):
+        segment_experiment(noisy)
+        folder = RunFolder.of(noisy)
+        content = json.loads(folder.choice.read_text())
+        rows = [content, *content["others"]]
+        assert [row["name"] for row in rows[1:]] != []
+        assert {row["name"] for row in rows} == {method_name(method) for method in CANDIDATES}
+        sums = {(row["name"], value): row["validation"][value]["voi_sum"] for row in rows for value in ("0.3", "0.6")}
+        assert min(sums, key=sums.get) == (content["name"], f"{content['value']:g}")
+        assert len(set(sums.values())) > 6
+        for part in ("a-validation", "a-test"):
+            assert open_volume(folder.segmentation(part)).attributes["method"] == content["method"]
+        told = capsys.readouterr().out
+        assert all(name in told for name, _ in sums)
+        assert (
+            f"segment: {content['name']} with {content['swept']} = {content['value']:g} is best on validation" in told
+        )
+
+    def test_its_scores_are_those_of_each_method_alone(self, noisy):
+        segment_experiment(noisy)
+        folder = RunFolder.of(noisy)
+        content = json.loads(folder.choice.read_text())
+        together = {row["name"]: row["validation"] for row in [content, *content["others"]]}
+        for method in CANDIDATES[2:4]:
+            segment_experiment(
+                noisy.model_copy(update={"segmentation": SegmentationSettings(method=method, thresholds=(0.3, 0.6))})
+            )
+            assert json.loads(folder.choice.read_text())["validation"] == together[method_name(method)]
+
+    def test_what_is_compared_can_be_listed_and_a_second_run_skips(self, path, capsys):
+        candidates = [{"type": "multicut"}, {"type": "multicut", "beta": 0.1}, {"type": "multicut", "minimum_size": 5}]
+        experiment = toy(path, segmentation__sweep=True, segmentation__candidates=candidates)
+        folder = write_affinities(experiment)
+        segment_experiment(experiment)
+        content = json.loads(folder.choice.read_text())
+        names = [row["name"] for row in [content, *content["others"]]]
+        assert set(names) == {method_name(DEFAULT_METHOD), MULTICUT, f"{MULTICUT}, minimum_size 5"}
+        capsys.readouterr()
+        segment_experiment(experiment)
+        assert capsys.readouterr().out.count("skipped") == 3
+        segment_experiment(toy(path, segmentation__candidates=candidates))  # without the sweep
+        assert "the sweep: again, because of candidates" in capsys.readouterr().out
+
+    def test_without_validation_the_experiments_own_method_stays(self, path):
+        experiment = toy(
+            path, volumes__a__validation=[], segmentation__sweep=True, segmentation__method={"type": "multicut"}
+        )
+        folder = write_affinities(experiment)
+        segment_experiment(experiment)
+        assert open_volume(folder.segmentation("a-test")).attributes["method"]["type"] == "multicut"
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (Multicut(beta=0.3), "multicut, distance_transform_watershed, kernighan_lin"),
+        (
+            Agglomeration(minimum_size=9, queue="exact"),
+            "agglomeration, seeded_watershed, quantile, queue exact, minimum_size 9",
+        ),
+        (DEFAULT_METHOD, "agglomeration, distance_transform_watershed, mean"),
+        (
+            Agglomeration(fragments=SeededWatershed(seeds=GridSeeds(spacing=4)), score=QuantileScore(start="all")),
+            "agglomeration, seeded_watershed, seeds grid, spacing 4, quantile, start all",
+        ),
+    ],
+)
+def test_methods_are_named_by_what_is_not_their_default(method, name):
+    assert method_name(method) == name
 
 
 def test_unknown_voxels_do_not_judge(tmp_path):

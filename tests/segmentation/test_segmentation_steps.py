@@ -12,16 +12,20 @@ from toy_affinities import blurred_noise, boxes, perfect
 from ssns.errors import UserError
 from ssns.metrics import score
 from ssns.segmentation import (
+    CANDIDATES,
     PRESETS,
     Agglomeration,
     MeanScore,
     Method,
     Multicut,
+    QuantileScore,
     SeededWatershed,
     segment,
     sweep,
-    sweep_fragments,
+    sweep_methods,
+    with_value,
 )
+from ssns.segmentation.graph import RegionGraph
 
 WIDTHS = st.lists(st.integers(16, 20), min_size=1, max_size=2)
 METHODS = [
@@ -88,17 +92,35 @@ def test_minimum_size_leaves_no_small_segment(name):
     assert (without > 0).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_partitions_of_fragments_are_those_of_the_voxels(method):
+def test_methods_that_are_compared_give_what_each_gives_alone():
     affinities = blurred_noise((3, 40, 50))
     mask = np.ones(affinities.shape[1:], dtype=bool)
     mask[:, :, 20:23] = False
-    values = [0.7, 0.3]
-    fragments, partitions = sweep_fragments(affinities, method, values, mask=mask)
-    found = dict(partitions)
-    assert list(found) == [0.3, 0.7]
-    for value, segmentation in sweep(affinities, method, values, mask=mask):
-        assert np.array_equal(found[value][fragments], segmentation)
+    strange = CANDIDATES[1].model_copy(update={"score": QuantileScore(quantile=75, start="all"), "minimum_size": 30})
+    methods = [with_value(method, value) for method in (*CANDIDATES, strange) for value in (0.7, 0.3, 0.3)]
+    found = {}
+    for fragments, partitions in sweep_methods(affinities, methods, mask=mask):
+        found |= {method: segments[fragments] for method, segments in partitions}
+    assert found.keys() == set(methods)
+    for method, segmentation in found.items():
+        assert np.array_equal(segmentation, segment(affinities, method, mask=mask))
+
+
+def test_fragments_graphs_and_trees_are_shared(monkeypatch):
+    calls = []
+
+    def watch(owner, name):
+        kept = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, **how: calls.append(name) or kept(*given, **how))
+
+    for kind in {type(method.fragments) for method in CANDIDATES}:
+        watch(kind, "flood")
+    watch(RegionGraph, "of")
+    watch(Agglomeration, "tree")
+    methods = [with_value(method, value) for value in (0.3, 0.7) for method in CANDIDATES]
+    for _, partitions in sweep_methods(blurred_noise((2, 30, 30)), methods):
+        assert len(list(partitions)) == len(methods) / 2
+    assert calls == ["flood", "of", "tree", "tree"] * 2
 
 
 def test_presets_are_the_papers_and_the_default_is_one_of_them():
@@ -172,9 +194,8 @@ def test_unknown_methods_are_told(method, message):
     ],
 )
 def test_impossible_sweeps_are_told_before_any_work(name, values, message):
-    for each in (sweep, sweep_fragments):
-        with pytest.raises(UserError, match=message):
-            each(np.ones((3, 1, 2, 2), dtype=np.float32), name, values)
+    with pytest.raises(UserError, match=message):
+        sweep(np.ones((3, 1, 2, 2), dtype=np.float32), name, values)
 
 
 def test_segmenting_and_scoring_work_without_torch():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,7 @@ from ssns.commands.terminal import console, say
 from ssns.commands.train import train_experiment
 from ssns.commands.truth import known_truth
 from ssns.experiment import Experiment, load_experiment
-from ssns.segmentation import Agglomeration, MeanScore, Multicut, segment
+from ssns.segmentation import Agglomeration, MeanScore, Method, Multicut, segment, value_of, with_value
 from ssns.synthetic import SyntheticSettings, synthesize
 from ssns.volume import from_array, write_volume
 
@@ -45,7 +43,7 @@ RECIPE: dict[str, Any] = {
 """A network and a schedule that learn in a few minutes on two cores."""
 
 BASELINE_SIGMAS = (1.0, 2.0, 3.0)
-BASELINE_METHODS: tuple[Agglomeration | Multicut, ...] = (Agglomeration(score=MeanScore()), Multicut())
+BASELINE_METHODS: tuple[Method, ...] = (Agglomeration(score=MeanScore()), Multicut())
 BASELINE_VALUES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -108,30 +106,18 @@ def _make_volume(folder: Path, seed: int) -> None:
 def _baseline(experiment: Experiment) -> tuple[dict[str, float], str]:
     """The same steps on raw itself: smoothing, method and threshold are chosen on the validation part."""
     validation, test = _by_role(experiment, "validation"), _by_role(experiment, "test")
-    best = min(_choices(experiment, validation), key=lambda choice: choice.voi_sum)
-    segmentation = segment(_raw_affinities(test, best.sigma), best.method)
+    truth = known_truth(validation)
+    methods = [with_value(method, value) for method in BASELINE_METHODS for value in BASELINE_VALUES]
+    sums = {
+        (sigma, method): scores.voi_sum
+        for sigma in BASELINE_SIGMAS
+        for method, scores in swept_scores(_raw_affinities(validation, sigma), methods, experiment, *truth).items()
+    }
+    sigma, method = min(sums, key=lambda choice: sums[choice])
+    segmentation = segment(_raw_affinities(test, sigma), method)
     scores = judge(test, from_array(segmentation), experiment.scoring).scores
-    value = getattr(best.method, best.method.swept)
-    name = f"baseline, watershed on raw ({best.method.type}, sigma {best.sigma:g}, {best.method.swept} {value:g})"
+    name = f"baseline, watershed on raw ({method.type}, sigma {sigma:g}, {method.swept} {value_of(method):g})"
     return scores, name
-
-
-class _Choice(NamedTuple):
-    """One way to segment raw, and its VOI sum on validation."""
-
-    voi_sum: float
-    sigma: float
-    method: Agglomeration | Multicut
-
-
-def _choices(experiment: Experiment, part: Part) -> Iterator[_Choice]:
-    truth = known_truth(part)
-    for sigma, method in product(BASELINE_SIGMAS, BASELINE_METHODS):
-        settings = experiment.segmentation.model_copy(update={"method": method, "thresholds": BASELINE_VALUES})
-        swept = experiment.model_copy(update={"segmentation": settings})
-        table = swept_scores(_raw_affinities(part, sigma), swept, *truth)
-        for value, scores in table.items():
-            yield _Choice(scores.voi_sum, sigma, method.model_copy(update={method.swept: value}))
 
 
 def _by_role(experiment: Experiment, role: str) -> Part:

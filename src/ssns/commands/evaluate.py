@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ssns.commands.choosing import chosen_method, method_name, sweep_table
 from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
 from ssns.commands.judging import Judgement, judge
 from ssns.commands.objects import ObjectRow, in_words, worst_first, worst_neurons, worst_table, write_objects
@@ -24,7 +25,7 @@ from ssns.commands.run_folder import (
     write_json,
 )
 from ssns.commands.scoring import swept_scores
-from ssns.commands.segment import chosen_value, open_affinities, segmentation_stamp
+from ssns.commands.segment import open_affinities, segmentation_stamp
 from ssns.commands.terminal import console, say, warn
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
@@ -40,6 +41,7 @@ from ssns.report import (
     write_picture,
     write_report,
 )
+from ssns.segmentation import Method, value_of
 from ssns.space import Box, triple
 from ssns.volume import Volume, open_volume
 
@@ -75,8 +77,8 @@ def evaluate_experiment(
         if not folder.segmentation(part.name).exists():
             raise UserError(f"segmentation: none of {part.name} in {folder.path}: run `ssns segment` first")
         open_affinities(experiment, folder, part)
-    value = chosen_value(experiment, folder)
-    stamp = _stamp(experiment, folder, found, value, more or {}, verify=verify)
+    method = chosen_method(experiment, folder)
+    stamp = _stamp(experiment, folder, found, method, more or {}, verify=verify)
     if stamp.holds(folder.report, "evaluate"):
         kept = json.loads(folder.scores.read_text())
         rows: Rows = kept["rows"]
@@ -84,12 +86,12 @@ def evaluate_experiment(
         return rows
     keep_experiment(experiment, folder, "evaluate")
     with stamp.renewed():
-        rows, pictures, objects = _judge(experiment, folder, found, value)
+        rows, pictures, objects = _judge(experiment, folder, found, method)
         rows |= {name: dict(row) for name, row in (more or {}).items()}
         objects = worst_first(objects)
         worst = worst_neurons(objects, WORST_SHOWN)
         write_objects(folder.objects, objects)
-        write_json(folder.scores, {"rows": rows, "swept": value, "worst": [row._asdict() for row in worst]})
+        write_json(folder.scores, {"rows": rows, "swept": value_of(method), "worst": [row._asdict() for row in worst]})
         write_report(
             folder.report,
             title=experiment.name,
@@ -97,8 +99,8 @@ def evaluate_experiment(
             settings_toml=resolved_toml(experiment),
             versions=provenance(experiment)["versions"],
             pictures=[*pictures, *_training_curves(folder)],
-            notes=_notes(experiment, found, value),
-            tables=[worst_table(worst)] if worst else [],
+            notes=_notes(experiment, found, method),
+            tables=[table for table in (sweep_table(folder), worst_table(worst) if worst else None) if table],
         )
     _print(rows, worst)
     say(f"evaluate: {folder.report}")
@@ -109,7 +111,7 @@ def _stamp(
     experiment: Experiment,
     folder: RunFolder,
     found: Sequence[Part],
-    value: float,
+    method: Method,
     more: Mapping[str, Mapping[str, float]],
     *,
     verify: bool,
@@ -120,7 +122,7 @@ def _stamp(
         UserError: A segmentation is not what the experiment says by now.
     """
     for part in found:
-        changes = segmentation_stamp(experiment, folder, part, value).differences()
+        changes = segmentation_stamp(folder, part, method).differences()
         if changes != []:
             why = "is unfinished" if changes is None else f"was made before a change of {shown(changes)}"
             raise UserError(f"segmentation: that of {part.name} {why}: run `ssns segment` first")
@@ -129,7 +131,8 @@ def _stamp(
         labels = labels_fingerprints(found, hash_up_to)
         return {
             "format": FORMAT,
-            "sweep": experiment.segmentation.model_dump(mode="json") | {"value": value},
+            "method": method.model_dump(mode="json"),
+            "thresholds": list(experiment.segmentation.thresholds),
             "scoring": experiment.scoring,
             "more": {name: dict(row) for name, row in more.items()},
             "parts": {
@@ -154,13 +157,12 @@ def _skeleton_files(part: Part) -> dict[str, Any] | None:
 
 
 def _judge(
-    experiment: Experiment, folder: RunFolder, found: Sequence[Part], value: float
+    experiment: Experiment, folder: RunFolder, found: Sequence[Part], method: Method
 ) -> tuple[Rows, Pictures, list[ObjectRow]]:
     """Scores and objects of the parts that can be scored, and pictures of all."""
     rows: Rows = {}
     pictures: Pictures = []
     objects: list[ObjectRow] = []
-    swept = experiment.segmentation.method.swept
     for part in found:
         if part.role == "target" or (part.source.labels is None and part.source.settings.skeletons is None):
             pictures.append(_show(folder, part))
@@ -172,24 +174,29 @@ def _judge(
             sections = chosen_sections(part.box.shape[0])
             judged = judge(part, segmentation, experiment.scoring, sections)
             if judged.scores:
-                rows[f"{part.name}, {swept} {value:g}"] = judged.scores | {swept: value}
+                rows[f"{part.name}, {_setting(method)}"] = judged.scores | {method.swept: value_of(method)}
             if judged.overlaps is None:
                 pictures.append(_show(folder, part))
                 continue
             objects += judged.objects
             if part.role == "test":
-                rows |= _oracle(experiment, folder, part)
+                rows |= _oracle(experiment, folder, part, method)
             pictures += _compare(folder, part, segmentation, sections, judged)
     return rows, pictures, objects
 
 
-def _oracle(experiment: Experiment, folder: RunFolder, part: Part) -> Rows:
+def _setting(method: Method) -> str:
+    """The swept setting of a method, and its value."""
+    return f"{method.swept} {value_of(method):g}"
+
+
+def _oracle(experiment: Experiment, folder: RunFolder, part: Part, method: Method) -> Rows:
     """The row of the value that is best in hindsight."""
-    swept = experiment.segmentation.method.swept
     affinities = open_affinities(experiment, folder, part).read()
-    table = swept_scores(affinities, experiment, *known_truth(part))
+    methods = experiment.segmentation.swept(method)
+    table = swept_scores(affinities, methods, experiment, *known_truth(part))
     best = min(table, key=lambda each: table[each].voi_sum)
-    return {f"{part.name}, oracle {swept} {best:g}": table[best].to_dict() | {swept: best}}
+    return {f"{part.name}, oracle {_setting(best)}": table[best].to_dict() | {best.swept: value_of(best)}}
 
 
 def _compare(
@@ -239,16 +246,15 @@ def _training_curves(folder: RunFolder) -> Pictures:
     return [(f"training in {folder.training.name}: loss and validation", path)]
 
 
-def _notes(experiment: Experiment, found: Sequence[Part], value: float) -> list[str]:
-    swept = experiment.segmentation.method.swept
-    notes = []
+def _notes(experiment: Experiment, found: Sequence[Part], method: Method) -> list[str]:
+    setting, notes = f"{method_name(method)} with {method.swept} = {value_of(method):g}", []
     if any(part.role == "validation" for part in found):
         notes.append(
-            f"{swept} = {value:g} has the lowest VOI sum of the sweep on the validation regions. An oracle row shows"
-            " the best of the same sweep on the scored labels themselves: a bound, not a result."
+            f"{setting} has the lowest VOI sum of the sweep on the validation regions. An oracle row shows"
+            f" the best {method.swept} of the sweep on the scored labels themselves: a bound, not a result."
         )
     else:
-        notes.append(f"{swept} = {value:g} is the method's own: there were no validation regions to choose it on.")
+        notes.append(f"{setting} is as the experiment says: there were no validation regions to choose on.")
     notes.append(
         "Ground truth is relabelled into 26-connected components within each scored box; background and unknown voxels"
         f" are not scored; segment id 0 counts as in '{experiment.scoring}'."

@@ -1,22 +1,18 @@
-"""`ssns segment`: affinities to segments, the threshold chosen on the validation parts."""
+"""`ssns segment`: affinities to segments, by what was chosen on the validation parts."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import psutil
 
-from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, artefact_state, keep_experiment, made_now, write_json
-from ssns.commands.scoring import swept_scores, weighted_means
+from ssns.commands.choosing import choose_method
+from ssns.commands.inputs import Part, open_sources, parts
+from ssns.commands.run_folder import RunFolder, Stamp, artefact_state, keep_experiment, made_now
 from ssns.commands.terminal import console, say
-from ssns.commands.truth import truths
 from ssns.errors import UserError
 from ssns.experiment import Experiment
-from ssns.segmentation import segment
+from ssns.segmentation import Method, segment
 from ssns.volume import Volume, open_volume, write_volume
 
 BYTES_PER_VOXEL = 40
@@ -29,14 +25,15 @@ seeded watershed and agglomeration take 117.
 
 
 def segment_experiment(experiment: Experiment, *, verify: bool = False) -> None:
-    """Choose the threshold where labels allow it, then segment each part."""
+    """Choose threshold, or method and threshold, where labels allow it, then segment each part."""
     folder = RunFolder.of(experiment)
     found = parts(experiment, open_sources(experiment))
     opened = {part.name: open_affinities(experiment, folder, part) for part in found}
     check_memory(found)
-    value = _choose(experiment, folder, [part for part in found if part.role == "validation"], verify=verify)
+    watched = [part for part in found if part.role == "validation"]
+    method = choose_method(experiment, folder, watched, opened, verify=verify)
     for part in found:
-        _segment_part(experiment, folder, part, opened[part.name], value)
+        _segment_part(experiment, folder, part, opened[part.name], method)
 
 
 def open_affinities(experiment: Experiment, folder: RunFolder, part: Part) -> Volume:
@@ -75,80 +72,22 @@ def check_memory(found: Sequence[Part]) -> None:
             )
 
 
-def chosen_value(experiment: Experiment, folder: RunFolder) -> float:
-    """The threshold that `segment` took.
-
-    Raises:
-        UserError: `segment` has not been run with this method.
-    """
-    content = json.loads(folder.choice.read_text()) if folder.choice.exists() else {}
-    swept = experiment.segmentation.method.swept
-    if content.get("swept") != swept:
-        raise UserError(f"segmentation: no {swept} has been chosen in {folder.path}: run `ssns segment` first")
-    return float(content["value"])
-
-
-def _choose(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], *, verify: bool) -> float:
-    """The value with the lowest VOI sum over the validation parts; the method's own where nothing is known there."""
-    stamp = folder.stamp("choice", partial(_sweep_inputs, experiment, folder, watched), verify=verify)
-    if stamp.holds(folder.choice, "segment: the sweep"):
-        return chosen_value(experiment, folder)
-    keep_experiment(experiment, folder, "segment")
-    method = experiment.segmentation.method
-    rows = []
-    with stamp.renewed():
-        for part, truth, known in truths(watched):
-            affinities = open_affinities(experiment, folder, part).read()
-            with console.status(f"segment {part.name}: sweep of {method.swept}"):
-                rows.append((int(known.sum()), swept_scores(affinities, experiment, truth, known)))
-        table = weighted_means(rows) if rows else {}
-        if table:
-            value = min(table, key=lambda each: table[each]["voi_sum"])
-            say(f"segment: {method.swept} = {value:g} is best on validation, VOI sum {table[value]['voi_sum']:.3f}")
-        else:
-            value = float(getattr(method, method.swept))
-            say(f"segment: no validation regions, so {method.swept} stays at {value:g}")
-        rows_shown = {f"{key:g}": row for key, row in table.items()}
-        write_json(folder.choice, {"value": value, "swept": method.swept, "validation": rows_shown})
-    return value
-
-
-def _sweep_inputs(
-    experiment: Experiment, folder: RunFolder, watched: Sequence[Part], hash_up_to: float
-) -> dict[str, Any]:
-    labels = labels_fingerprints(watched, hash_up_to)
-    return {
-        "segmentation": experiment.segmentation.model_dump(mode="json"),
-        "scoring": experiment.scoring,
-        "parts": {
-            part.name: {
-                "affinities": artefact_state(folder.affinities(part.name)),
-                "labels": labels[part.source.name],
-            }
-            for part in watched
-        },
-    }
-
-
-def segmentation_stamp(experiment: Experiment, folder: RunFolder, part: Part, value: float) -> Stamp:
+def segmentation_stamp(folder: RunFolder, part: Part, method: Method) -> Stamp:
     """What the segmentation of a part is made of."""
-    method = experiment.segmentation.method
     content = {
-        "method": method.model_dump(mode="json") | {method.swept: value},
+        "method": method.model_dump(mode="json"),
         "affinities": artefact_state(folder.affinities(part.name)),
     }
     return folder.stamp(f"{part.name}/segmentation", lambda _: content)
 
 
-def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinities: Volume, value: float) -> None:
+def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinities: Volume, method: Method) -> None:
     """Write the segmentation of one part."""
     target = folder.segmentation(part.name)
-    stamp = segmentation_stamp(experiment, folder, part, value)
+    stamp = segmentation_stamp(folder, part, method)
     if stamp.holds(target, f"segment {part.name}"):
         return
     keep_experiment(experiment, folder, "segment")
-    method = experiment.segmentation.method
-    method = method.model_copy(update={method.swept: value})
     with stamp.renewed(), console.status(f"segment {part.name}"):
         segmentation = segment(affinities.read(), method, offsets=experiment.offsets)
         write_volume(

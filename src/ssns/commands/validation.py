@@ -14,6 +14,7 @@ from ssns.commands.terminal import warn
 from ssns.commands.truth import truths
 from ssns.experiment import Experiment
 from ssns.metrics import WORST
+from ssns.segmentation import value_of
 from ssns.volume.normalization import IntensityRange
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ class Validation:
         return cls(experiment, watched, ranges)
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002  the loop tells the step
-        """Scores at the best threshold of the sweep, averaged over the parts by their voxels.
+        """Scores at the best threshold of the experiment's method, averaged over the parts by their voxels.
 
         A network that segments nothing yet has the worst scores, infinite VOI, whatever the convention.
         """
         from ssns.prediction import predict_box
 
-        rows = []
+        settings, rows = self.experiment.segmentation, []
         for part, truth, known in self.watched:
             affinities = predict_box(
                 cast("AffinityNetwork", network),
@@ -70,7 +71,9 @@ class Validation:
                 normalize=self.ranges[part.source.name].apply,
                 offsets=self.experiment.offsets,
             )
-            rows.append((int(known.sum()), swept_scores(affinities, self.experiment, truth, known, nothing=WORST)))
+            methods = settings.swept(settings.method)
+            scores = swept_scores(affinities, methods, self.experiment, truth, known, nothing=WORST)
+            rows.append((int(known.sum()), scores))
         table = weighted_means(rows)
-        best = min(table, key=lambda value: table[value]["voi_sum"])
-        return {self.experiment.segmentation.method.swept: best, **table[best]}
+        best = min(table, key=lambda method: table[method]["voi_sum"])
+        return {best.swept: value_of(best), **table[best]}

@@ -17,7 +17,7 @@ from ssns.perturb import Engine, default_augmentation
 from ssns.prediction import PredictionSettings
 from ssns.presets import Preset
 from ssns.sampling import Beyond
-from ssns.segmentation import DEFAULT_METHOD, Method, check_nearest, checked_value
+from ssns.segmentation import CANDIDATES, DEFAULT_METHOD, Method, check_nearest, checked_value, value_of, with_value
 from ssns.settings import Component
 from ssns.space import Box, Triple, triple
 from ssns.training import Objective, PretrainingSettings, SupervisedObjective, TrainingSettings, TransferSettings
@@ -134,9 +134,17 @@ class VolumeSettings(Component):
 
 
 class SegmentationSettings(Component):
-    """How affinities become segments, and how the threshold is chosen."""
+    """How affinities become segments, and what of it is chosen on the validation regions."""
 
     method: Method = Field(DEFAULT_METHOD, description="The method.")
+    sweep: bool = Field(
+        False,
+        description="Compare candidates too on the validation regions, and take the best by VOI sum; --sweep says so.",
+    )
+    candidates: tuple[Method, ...] = Field(
+        (),
+        description="Methods that a sweep compares beside the method; empty: all that ssns knows.",
+    )
     thresholds: tuple[float, ...] = Field(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         description="Swept on the validation regions, the best by VOI sum is taken; empty: the method's own.",
@@ -146,9 +154,25 @@ class SegmentationSettings(Component):
     @classmethod
     def _allowed_once(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         _check_once("thresholds", values)
-        for value in values if "method" in info.data else ():
-            checked_value(info.data["method"], value, "thresholds")
+        if {"method", "sweep", "candidates"} <= info.data.keys():
+            for method in _compared(**info.data):
+                for value in values:
+                    checked_value(method, value, "thresholds")
         return values
+
+    @property
+    def compared(self) -> tuple[Method, ...]:
+        """What is compared on the validation regions, each with its own threshold."""
+        return _compared(self.method, self.sweep, self.candidates)
+
+    def swept(self, *methods: Method) -> tuple[Method, ...]:
+        """Methods with each threshold, or with their own where none is listed; each once."""
+        every = (with_value(each, value) for each in methods for value in self.thresholds or (value_of(each),))
+        return tuple(dict.fromkeys(every))
+
+
+def _compared(method: Method, sweep: bool, candidates: tuple[Method, ...]) -> tuple[Method, ...]:
+    return (method, *(candidates or CANDIDATES)) if sweep else (method,)
 
 
 def _check_once(name: str, values: Sequence[Any]) -> None:

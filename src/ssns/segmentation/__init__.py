@@ -11,6 +11,7 @@ from ssns.segmentation.fragments import (
 from ssns.segmentation.inputs import check_nearest
 from ssns.segmentation.multicut import GreedyAdditive, KernighanLin, Multicut
 from ssns.segmentation.steps import (
+    CANDIDATES,
     DEFAULT_METHOD,
     PRESETS,
     Method,
@@ -18,10 +19,14 @@ from ssns.segmentation.steps import (
     resolve_method,
     segment,
     sweep,
-    sweep_fragments,
+    sweep_methods,
+    value_of,
+    with_value,
+    without_value,
 )
 
 __all__ = [
+    "CANDIDATES",
     "DEFAULT_METHOD",
     "PRESETS",
     "Agglomeration",
@@ -43,5 +48,8 @@ __all__ = [
     "resolve_method",
     "segment",
     "sweep",
-    "sweep_fragments",
+    "sweep_methods",
+    "value_of",
+    "with_value",
+    "without_value",
 ]

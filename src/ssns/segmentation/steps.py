@@ -1,12 +1,12 @@
 """Affinities to segments: fragments, a partition of them, cleaning, voxels.
 
-A partition tells the segment of each fragment; voxels are written once, at the end. Sweeping a method over its one
-swept setting therefore shares fragments and graph, and what the method itself can share.
+A partition tells the segment of each fragment; voxels are written once, at the end. Methods that are compared therefore
+share fragments and graph, and values of the one swept setting of a method what it can share itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated
@@ -19,11 +19,12 @@ from ssns.affinities import NEAREST
 from ssns.errors import UserError
 from ssns.segmentation.agglomerate import Agglomeration, MeanScore
 from ssns.segmentation.cleaning import merge_small
-from ssns.segmentation.fragments import DistanceTransformWatershed
+from ssns.segmentation.fragments import DistanceTransformWatershed, SeededWatershed
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.multicut import Multicut
 from ssns.segmentation.relabelling import Ids
+from ssns.settings import Component
 from ssns.space import Triple
 
 Method = Annotated[Agglomeration | Multicut, Field(discriminator="type")]
@@ -32,7 +33,7 @@ DEFAULT_METHOD = Agglomeration(fragments=DistanceTransformWatershed(), score=Mea
 """Of six combinations of fragments and partition, it had the lowest VOI sum and adapted Rand error on the test sections
 of AC4, and with multicut the lowest on the validation sections (see docs/results.md)."""
 
-PRESETS: Mapping[str, Agglomeration | Multicut] = MappingProxyType(
+PRESETS: Mapping[str, Method] = MappingProxyType(
     {
         "default": DEFAULT_METHOD,
         "waterz": Agglomeration(),
@@ -42,6 +43,13 @@ PRESETS: Mapping[str, Agglomeration | Multicut] = MappingProxyType(
     }
 )
 """Methods by name; ``waterz`` and ``multicut`` have their default settings, which are the paper's."""
+
+CANDIDATES: tuple[Method, ...] = tuple(
+    method.model_copy(update={"fragments": fragments})
+    for fragments in (DistanceTransformWatershed(), SeededWatershed())
+    for method in (Agglomeration(score=MeanScore()), Agglomeration(), Multicut())
+)
+"""What a sweep of methods compares where nothing else is asked for: each kind of fragments in each partition."""
 
 
 def segment(
@@ -75,10 +83,10 @@ def segment(
         >>> segment(np.ones((3, 1, 4, 4), dtype=np.float32)).max()
         np.uint8(1)
     """
-    method = resolve_method(method)
-    value = getattr(method, method.swept)
-    _, segmentation = next(sweep(affinities, method, [value], offsets=offsets, mask=mask, threads=threads))
-    return segmentation
+    swept = sweep_methods(affinities, [resolve_method(method)], offsets=offsets, mask=mask, threads=threads)
+    fragments, partitions = next(swept)
+    _, segments = next(partitions)
+    return segments[fragments]
 
 
 def sweep(
@@ -109,72 +117,88 @@ def sweep(
     Raises:
         UserError: As in ``segment``, or there is no value, or one that the method does not allow.
     """
-    method, ascending = _checked_values(method, values)
-    volume = AffinityVolume.checked(affinities, offsets, mask)
-
-    def segmentations() -> Iterator[tuple[float, Ids]]:
-        fragments, partitions = _partitions(volume, method, ascending, threads)
-        for value, segments in partitions:
-            yield value, segments[fragments]
-
-    return segmentations()
+    method = resolve_method(method)
+    checked = [with_value(method, checked_value(method, value)) for value in values]
+    if not checked:
+        raise UserError(f"values: wanted at least one {method.swept}, got none")
+    swept = sweep_methods(affinities, checked, offsets=offsets, mask=mask, threads=threads)
+    return ((value_of(each), segments[fragments]) for fragments, partitions in swept for each, segments in partitions)
 
 
-def sweep_fragments(
+def sweep_methods(
     affinities: ArrayLike,
-    method: Method | str | None,
-    values: Iterable[float],
+    methods: Iterable[Method],
     *,
     offsets: Sequence[Triple] = NEAREST,
     mask: ArrayLike | None = None,
     threads: int | None = None,
-) -> tuple[NDArray[np.uint32], Iterator[tuple[float, Ids]]]:
-    """As `sweep`, but no voxel is written: what can be told from the overlaps of fragments costs next to nothing.
+) -> Iterator[tuple[NDArray[np.uint32], Iterator[tuple[Method, Ids]]]]:
+    """Partition with several methods, without writing a voxel: what overlaps of fragments tell costs next to nothing.
+
+    Methods of the same fragments share these and their graph, and those that differ in the swept value alone the tree
+    of merges too.
 
     Args:
-        affinities: As in `sweep`, and so is whatever follows.
-        method: As in `sweep`.
-        values: As in `sweep`.
-        offsets: As in `sweep`.
-        mask: As in `sweep`.
-        threads: As in `sweep`.
+        affinities: As in ``segment``.
+        methods: At least one, each with its own value of the swept setting.
+        offsets: As in ``segment``.
+        mask: As in ``segment``.
+        threads: As in ``segment``.
 
     Returns:
-        Fragments (z, y, x), dense ids; and pairs of value and segment of each fragment (n + 1,), from which
-        ``segments[fragments]`` makes voxels.
+        For each kind of fragments, in the order in which methods first name them: the fragments (z, y, x), dense ids;
+        and pairs of method and segment of each fragment (n + 1,), from which ``segments[fragments]`` makes voxels:
+        methods in order, values of the swept setting ascending. Input is checked at once, work is done as results are
+        asked for.
 
     Raises:
-        UserError: As in `sweep`.
+        UserError: As in ``segment``.
     """
-    method, ascending = _checked_values(method, values)
-    return _partitions(AffinityVolume.checked(affinities, offsets, mask), method, ascending, threads)
+    volume = AffinityVolume.checked(affinities, offsets, mask)
+    return (_partitioned(volume, same, threads) for same in _grouped(methods, lambda method: method.fragments))
 
 
-def _checked_values(
-    method: Method | str | None, values: Iterable[float]
-) -> tuple[Agglomeration | Multicut, Sequence[float]]:
-    """The component, and the values in ascending order.
+def _partitioned(
+    volume: AffinityVolume, methods: Sequence[Method], threads: int | None
+) -> tuple[NDArray[np.uint32], Iterator[tuple[Method, Ids]]]:
+    """Fragments of methods that share them, and the partitions of each."""
+    fragments = methods[0].fragments.flood(volume, threads)
+    histograms = any(method.histograms for method in methods)
+    graph = RegionGraph.of(fragments, volume, histograms=histograms, threads=threads)
 
-    Raises:
-        UserError: As in `sweep`.
-    """
-    method = resolve_method(method)
-    ascending = sorted({checked_value(method, value) for value in values})
-    if not ascending:
-        raise UserError(f"values: wanted at least one {method.swept}, got none")
-    return method, ascending
+    def partitions() -> Iterator[tuple[Method, Ids]]:
+        for same in _grouped(methods, without_value):
+            values = sorted(set(map(value_of, same)))
+            for value, segments in zip(values, same[0].partitions(graph, values), strict=True):
+                yield with_value(same[0], value), merge_small(segments, graph, same[0].minimum_size)
 
-
-def _partitions(
-    volume: AffinityVolume, method: Agglomeration | Multicut, values: Sequence[float], threads: int | None
-) -> tuple[NDArray[np.uint32], Iterator[tuple[float, Ids]]]:
-    fragments = method.fragments.flood(volume, threads)
-    graph = RegionGraph.of(fragments, volume, histograms=method.histograms, threads=threads)
-    partitions = zip(values, method.partitions(graph, values), strict=True)
-    return fragments, ((value, merge_small(segments, graph, method.minimum_size)) for value, segments in partitions)
+    return fragments, partitions()
 
 
-def resolve_method(method: Method | str | None) -> Agglomeration | Multicut:
+def _grouped(methods: Iterable[Method], key: Callable[[Method], Component]) -> Iterable[Sequence[Method]]:
+    """Methods of equal key together, in the order in which keys first appear."""
+    groups: dict[Component, list[Method]] = {}
+    for method in methods:
+        groups.setdefault(key(method), []).append(method)
+    return groups.values()
+
+
+def value_of(method: Method) -> float:
+    """The value of a method's swept setting."""
+    return float(getattr(method, method.swept))
+
+
+def with_value(method: Method, value: float) -> Method:
+    """A method with another value of its swept setting, which is not checked."""
+    return method.model_copy(update={method.swept: value})
+
+
+def without_value(method: Method) -> Method:
+    """A method with the default of its swept setting: equal for methods that differ in nothing else."""
+    return with_value(method, type(method).model_fields[method.swept].default)
+
+
+def resolve_method(method: Method | str | None) -> Method:
     """The component that a preset's name stands for.
 
     Raises:
@@ -194,7 +218,7 @@ def resolve_method(method: Method | str | None) -> Agglomeration | Multicut:
     return PRESETS[method]
 
 
-def checked_value(method: Agglomeration | Multicut, value: float, argument: str = "values") -> float:
+def checked_value(method: Method, value: float, argument: str = "values") -> float:
     """A value of the swept setting of a method.
 
     Raises:

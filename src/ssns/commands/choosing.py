@@ -1,0 +1,188 @@
+"""Which method segments, with which threshold: chosen on the validation parts, and kept in ``choice.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from ssns.commands.inputs import Part, labels_fingerprints
+from ssns.commands.run_folder import RunFolder, artefact_state, keep_experiment, write_json
+from ssns.commands.scoring import swept_scores, weighted_means
+from ssns.commands.terminal import console, say
+from ssns.commands.truth import truths
+from ssns.errors import UserError
+from ssns.experiment import Experiment
+from ssns.report import Table
+from ssns.segmentation import Method, value_of, with_value, without_value
+from ssns.volume import Volume
+
+Scored = Mapping[Method, Mapping[str, float]]
+"""Scores of methods, each with its own value of the swept setting."""
+
+
+def choose_method(
+    experiment: Experiment,
+    folder: RunFolder,
+    watched: Sequence[Part],
+    affinities: Mapping[str, Volume],
+    *,
+    verify: bool = False,
+) -> Method:
+    """The method with the lowest VOI sum over the validation parts; the experiment's own where nothing is known there.
+
+    Args:
+        experiment: Says what is compared.
+        folder: Where the choice is kept; one that is still valid is not made again.
+        watched: The validation parts.
+        affinities: Of each part, by its name.
+        verify: Compare the data of labels, not only their size and time.
+    """
+    stamp = folder.stamp("choice", partial(_inputs, experiment, folder, watched), verify=verify)
+    if stamp.holds(folder.choice, "segment: the sweep"):
+        return chosen_method(experiment, folder)
+    keep_experiment(experiment, folder, "segment")
+    settings = experiment.segmentation
+    methods = settings.swept(*settings.compared)
+    rows = []
+    with stamp.renewed():
+        for part, truth, known in truths(watched):
+            with console.status(f"segment {part.name}: sweep of {len(methods)} settings"):
+                scores = swept_scores(affinities[part.name].read(), methods, experiment, truth, known)
+            rows.append((int(known.sum()), scores))
+        table = weighted_means(rows) if rows else {}
+        chosen = min(table, key=lambda method: table[method]["voi_sum"]) if table else settings.method
+        _tell(chosen, table)
+        write_json(folder.choice, _content(chosen, table))
+    return chosen
+
+
+def chosen_method(experiment: Experiment, folder: RunFolder) -> Method:
+    """The method that was chosen, if the experiment may still choose it.
+
+    Raises:
+        UserError: Nothing has been chosen, or another method than those of the experiment.
+    """
+    content = _kept(folder)
+    settings = experiment.segmentation
+    if content.get("others"):  # the sweep may have been asked for on the command line
+        settings = settings.model_copy(update={"sweep": True})
+    for method in settings.compared:
+        if content.get("method") == with_value(method, content.get("value", 0)).model_dump(mode="json"):
+            return with_value(method, content["value"])
+    raise UserError(
+        f"segmentation: {method_name(experiment.segmentation.method)} has not been chosen in {folder.path}: run"
+        " `ssns segment` first"
+    )
+
+
+def sweep_table(folder: RunFolder) -> Table | None:
+    """All that was compared, for the page; None unless there were several methods."""
+    content = _kept(folder)
+    if not content.get("others"):
+        return None
+    rows = [(row["name"], row["validation"]) for row in [content, *content["others"]]]
+    values = sorted({float(value) for _, scores in rows for value in scores})
+    return Table(
+        title="Methods on the validation regions",
+        columns=("VOI sum (bits) at", *(f"{value:g}" for value in values)),
+        rows=[
+            (name, *(f"{scores[f'{value:g}']['voi_sum']:.4f}" if f"{value:g}" in scores else "–" for value in values))
+            for name, scores in rows
+        ],
+        note=f"The lowest is that of {content['name']} at {content['value']:g}, which every part is segmented with."
+        " choice.json, beside scores.json, has the other scores.",
+    )
+
+
+def method_name(method: Method) -> str:
+    """A method by its type and those of its parts, and whatever else is not a default but its threshold."""
+    words = [method.type]
+    for name, field in type(method).model_fields.items():
+        value = getattr(method, name)
+        if isinstance(value, BaseModel):
+            words += [getattr(value, "type", name), *_unusual(value)]
+        elif name != method.swept and value != field.default:
+            words.append(f"{name} {value}")
+    return ", ".join(words)
+
+
+def _unusual(component: BaseModel) -> Iterator[str]:
+    """Settings of a component that are not its defaults."""
+    for name, field in type(component).model_fields.items():
+        value = getattr(component, name)
+        if value == field.default:
+            continue
+        if not isinstance(value, BaseModel):
+            yield f"{name} {value}"
+            continue
+        if type(value) is not type(field.default):
+            yield f"{name} {getattr(value, 'type', '')}"
+        yield from _unusual(value)
+
+
+def _inputs(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], hash_up_to: float) -> dict[str, Any]:
+    """What a choice is made of."""
+    labels = labels_fingerprints(watched, hash_up_to)
+    settings = experiment.segmentation
+    return {
+        "method": settings.method.model_dump(mode="json"),
+        "candidates": [method.model_dump(mode="json") for method in settings.compared[1:]],
+        "thresholds": list(settings.thresholds),
+        "scoring": experiment.scoring,
+        "parts": {
+            part.name: {
+                "affinities": artefact_state(folder.affinities(part.name)),
+                "labels": labels[part.source.name],
+            }
+            for part in watched
+        },
+    }
+
+
+def _content(chosen: Method, table: Scored) -> dict[str, Any]:
+    """What ``choice.json`` holds."""
+    by_method: dict[Method, dict[str, Mapping[str, float]]] = {without_value(chosen): {}}
+    for method, scores in table.items():
+        by_method.setdefault(without_value(method), {})[f"{value_of(method):g}"] = scores
+    first, *others = (
+        {"name": method_name(method), "method": method.model_dump(mode="json"), "validation": scores}
+        for method, scores in by_method.items()
+    )
+    return {
+        "value": value_of(chosen),
+        "swept": chosen.swept,
+        **first,
+        "method": chosen.model_dump(mode="json"),
+        "others": others,
+    }
+
+
+def _kept(folder: RunFolder) -> dict[str, Any]:
+    """``choice.json``, empty if there is none."""
+    content: dict[str, Any] = json.loads(folder.choice.read_text()) if folder.choice.exists() else {}
+    return content
+
+
+def _tell(chosen: Method, table: Scored) -> None:
+    """Say what is best, and of several methods the best of each."""
+    setting = f"{chosen.swept} = {value_of(chosen):g}"
+    if not table:
+        say(f"segment: no validation regions, so {chosen.swept} stays at {value_of(chosen):g}")
+        return
+    best: dict[Method, Method] = {}
+    for method in sorted(table, key=lambda each: table[each]["voi_sum"]):
+        best.setdefault(without_value(method), method)
+    if len(best) > 1:
+        names = {method: method_name(method) for method in best.values()}
+        width = max(map(len, names.values()))
+        say(f"{'segment: on validation':<{width}}        best at  VOI split  VOI merge    VOI sum      ARAND")
+        for method, name in names.items():
+            scores = (table[method][key] for key in ("voi_split", "voi_merge", "voi_sum", "arand"))
+            cells = "".join(f"{score:>11.4f}" for score in scores)
+            say(f"{name:<{width}}{f'{method.swept} {value_of(method):g}':>15}{cells}")
+        setting = f"{method_name(chosen)} with {setting}"
+    say(f"segment: {setting} is best on validation, VOI sum {table[chosen]['voi_sum']:.3f}")
