@@ -100,7 +100,7 @@ def sweep_table(folder: RunFolder) -> Table | None:
 
 def method_name(method: Method) -> str:
     """A method by its type and those of its parts, and whatever else is not a default but its threshold."""
-    words = [method.type]
+    words: list[str] = [method.type]
     for name, field in type(method).model_fields.items():
         value = getattr(method, name)
         if isinstance(value, BaseModel):
