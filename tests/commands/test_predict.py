@@ -11,6 +11,7 @@ from toy_experiment import RAW, change_checkpoint, make_toy, touch, toy
 from ssns.blockwise import Markers
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder
+from ssns.commands.train import train_experiment
 from ssns.errors import UserError
 from ssns.prediction import predict
 from ssns.volume import open_volume
@@ -55,6 +56,20 @@ def test_affinities_are_those_of_the_python_interface_and_lie_where_raw_does(fin
         assert difference.mean() < 0.5  # less context than the whole volume gives
         assert (volume.origin, volume.voxel_size_nm) == ((sections.start, 0, 0), (30, 6, 6))
         assert volume.attributes["offsets"] == [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+
+
+def test_levelled_sections_are_levelled_in_training_and_prediction_alike(tmp_path):
+    path = make_toy(tmp_path)
+    levelled = {"normalization__sections": "levelled", "training__steps": 2}
+    train_experiment(toy(path, **levelled))
+    predict_experiment(toy(path, **levelled))
+    plain = affinities(path).read()
+    raw = open_volume(path.with_name("raw.tif"))
+    best = RunFolder.of(toy(path)).best
+    whole = predict(raw, best, toy(path).prediction)[:, 8:40]
+    assert np.abs(plain.astype(int) - whole).mean() < 0.5
+    darker = RAW * np.linspace(0.4, 1, len(RAW))[:, None, None]
+    np.testing.assert_allclose(predict(darker, best)[:, 8:40].astype(int), predict(raw, best)[:, 8:40], atol=2)
 
 
 def test_terminated_in_the_middle_it_goes_on_and_equals_uninterrupted(finished, marks):

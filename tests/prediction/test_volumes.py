@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,11 @@ class TestIntensities:
         np.testing.assert_array_equal(
             predict(raw, checkpoint, EXACT, box=box), predict(raw, checkpoint, EXACT, box=box, intensity=measured)
         )
+
+    def test_are_refused_where_sections_are_levelled(self, checkpoint):
+        levelled = replace(checkpoint, normalization=PercentileNormalization(sections="levelled"))
+        with pytest.raises(UserError, match=r"intensity: wanted none, .* got \(40, 210\)"):
+            predict(noise(2, 16, 16), levelled, EXACT, intensity=(40, 210))
 
     def test_in_the_wrong_order_are_refused_before_anything_is_read(self):
         with pytest.raises(UserError, match=r"intensity: wanted .* got \(210, 40\)"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from ssns.metrics import swc_files
 from ssns.sampling import LabelledVolume, RawVolume
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_labels, check_raw, fingerprint, open_volume
-from ssns.volume.normalization import IntensityRange
+from ssns.volume.normalization import IntensityRange, Normalization
 from ssns.volume.opening import split_dataset
 from ssns.volume.pages import MissingPagesWarning
 from ssns.volume.sections import runs, spread_sections
@@ -53,6 +53,10 @@ class Source:
             return (whole,)
         (_, y, x), (_, y_end, x_end) = whole.start, whole.stop
         return tuple(Box((z, y, x), (z_end, y_end, x_end)) for z, z_end in runs(self.settings.labels_sections))
+
+    def prepared(self, normalization: Normalization) -> Source:
+        """The same with raw as a normalisation has to see it."""
+        return replace(self, raw=normalization.prepared(self.raw))
 
     def boxes(self, role: Role) -> tuple[Box, ...]:
         """The boxes of a role, in voxels of raw."""
@@ -133,6 +137,11 @@ def open_sources(experiment: Experiment) -> dict[str, Source]:
             _check_covered(source, role)
         _check_skeletons(source)
     return sources
+
+
+def prepared(sources: Mapping[str, Source], normalization: Normalization) -> dict[str, Source]:
+    """The volumes with raw as a normalisation has to see it."""
+    return {name: source.prepared(normalization) for name, source in sources.items()}
 
 
 def with_role(sources: dict[str, Source], role: Role) -> dict[str, Source]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     if experiment.prediction.device is None:
         network.to(_fast_device())
     for part, stamp in pending:
-        name = part.source.name
+        name, part = part.source.name, replace(part, source=part.source.prepared(trained.normalization))
         if checkpoint is None and name in trained.ranges:
             span = trained.ranges[name]
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
-from ssns.commands.inputs import Source, open_sources, with_role
+from ssns.commands.inputs import Source, open_sources, prepared, with_role
 from ssns.commands.learning import check_patch, learned_once, learned_settings
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment
@@ -100,6 +100,7 @@ def _fit(
     from ssns.training.supervised import Process
 
     keep_freed_memory()
+    learned, watched = (prepared(role, experiment.normalization) for role in (learned, watched))
     ranges = {name: experiment.normalization.measure(source.raw) for name, source in (learned | watched).items()}
     fabric = make_fabric(settings.training)
     fabric.launch()

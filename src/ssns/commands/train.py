@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
-from ssns.commands.inputs import Source, open_sources, parts, with_role
+from ssns.commands.inputs import Source, open_sources, parts, prepared, with_role
 from ssns.commands.learning import check_patch, learned_once, learned_settings
 from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
@@ -21,7 +21,7 @@ from ssns.experiment import Experiment, Role
 from ssns.sampling import LabelledPatches, RawPatches
 from ssns.space import Triple
 from ssns.training import ConsistencyObjective
-from ssns.volume.normalization import IntensityRange
+from ssns.volume.normalization import IntensityRange, Normalization
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -102,6 +102,11 @@ class _Inputs:
             )
         return cls(learned, watched, unlabelled)
 
+    def prepared(self, normalization: Normalization) -> _Inputs:
+        """The same with raw as a normalisation has to see it."""
+        roles = (self.learned, self.watched, self.unlabelled)
+        return _Inputs(*(prepared(role, normalization) for role in roles))
+
     @property
     def all(self) -> dict[str, Source]:
         """Every volume, by name."""
@@ -160,6 +165,7 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     from ssns.training.supervised import Process
 
     keep_freed_memory()
+    inputs = inputs.prepared(experiment.normalization)
     ranges = {name: experiment.normalization.measure(source.raw) for name, source in inputs.all.items()}
     _warn_of_unsupervised_channels(experiment, inputs.learned)
     fabric = make_fabric(experiment.training)

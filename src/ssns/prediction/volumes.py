@@ -101,6 +101,11 @@ def predict(
     check_raw(volume)
     span = None if intensity is None else intensity_range(intensity)
     trained = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
+    if span is not None and trained.normalization.prepared(volume) is not volume:
+        raise UserError(
+            f"intensity: wanted none, as the checkpoint's sections are levelled first, got {intensity}: leave it out"
+        )
+    volume = trained.normalization.prepared(volume)
     return predict_box(
         trained.build(),
         volume,

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from ssns.errors import UserError
 from ssns.settings import Component
 from ssns.space import AXES, Box, triple
+from ssns.volume.levelling import levelled
 
 if TYPE_CHECKING:
     from ssns.volume import Volume
@@ -81,12 +82,19 @@ class PercentileNormalization(Component):
     type: Literal["percentile"] = "percentile"
     low: float = Field(0.1, ge=0, lt=100, description="Percentile that becomes 0.")
     high: float = Field(99.9, gt=0, le=100, description="Percentile that becomes 1.")
+    sections: Literal["as_stored", "levelled"] = Field(
+        "as_stored", description="levelled: each section is first brought to one brightness and contrast."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low >= self.high:
             raise UserError(f"wanted low below high, got {self.low:g} and {self.high:g}: swap the two")
         return self
+
+    def prepared(self, raw: Volume) -> Volume:
+        """Raw as `measure`, and what scales it by the range, have to see it."""
+        return levelled(raw) if self.sections == "levelled" else raw
 
     def measure(self, raw: Volume) -> IntensityRange:
         """Find the range from a fixed set of boxes spread over the volume.
@@ -111,6 +119,10 @@ class TypeNormalization(Component):
     """0 and 1 are the ends of the stored type: uint8 is divided by 255, as in the paper's code."""
 
     type: Literal["dtype"] = "dtype"
+
+    def prepared(self, raw: Volume) -> Volume:
+        """Raw as it is."""
+        return raw
 
     def measure(self, raw: Volume) -> IntensityRange:
         """The range of an integer type; [0, 1] for floats."""
