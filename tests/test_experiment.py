@@ -164,7 +164,7 @@ class TestMistakes:
             (
                 {"segmentation__method__fragments": {"type": "magic"}},
                 "segmentation.method.fragments.type: there is no 'magic'; known here: distance_transform_watershed,"
-                " seeded_watershed",
+                " lsd_watershed, seeded_watershed",
             ),
             (
                 {"augmentation__steps": [{"probability": 0.5}]},

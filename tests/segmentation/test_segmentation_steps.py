@@ -129,6 +129,7 @@ def test_presets_are_the_papers_and_the_default_is_one_of_them():
         "fragments": {
             "type": "seeded_watershed",
             "seeds": {"type": "maxima_distance", "boundary": 0.5},
+            "dimensions": 2,
             "mask_fragments": None,
         },
         "score": {"type": "quantile", "quantile": 50, "start": "maximum"},
@@ -140,6 +141,7 @@ def test_presets_are_the_papers_and_the_default_is_one_of_them():
         "type": "multicut",
         "fragments": {
             "type": "distance_transform_watershed",
+            "dimensions": 2,
             "boundary": 0.25,
             "sigma_seeds": 2,
             "sigma_weights": 2,

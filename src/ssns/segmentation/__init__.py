@@ -4,6 +4,7 @@ from ssns.segmentation.agglomerate import Agglomeration, MaximumScore, MeanScore
 from ssns.segmentation.fragments import (
     DistanceTransformWatershed,
     GridSeeds,
+    LsdWatershed,
     MaximaSeeds,
     MinimaSeeds,
     SeededWatershed,
@@ -34,6 +35,7 @@ __all__ = [
     "GreedyAdditive",
     "GridSeeds",
     "KernighanLin",
+    "LsdWatershed",
     "MaximaSeeds",
     "MaximumScore",
     "MeanScore",

@@ -1,6 +1,7 @@
-"""Fragments: an over-segmentation by seeded watershed of each section, whose pieces are never cut again.
+"""Fragments: an over-segmentation by seeded watershed, whose pieces are never cut again.
 
-Sections are independent, and both libraries release the interpreter for most of the work: threads share them.
+Sections are independent, and threads share them, unless a volume is flooded as a whole. Steps work on arrays of either
+number of axes: a part is a section (y, x), or the volume (z, y, x).
 """
 
 from __future__ import annotations
@@ -8,20 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import bioimage_cpp
-import mahotas
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.ndimage import maximum_filter
 
+from ssns.segmentation.flooding import Labels, flood, flood_rising, ranks
 from ssns.segmentation.inputs import AffinityVolume
-from ssns.segmentation.relabelling import Ids, relabel
+from ssns.segmentation.maxima import regional_maxima, squared_distance
+from ssns.segmentation.relabelling import relabel
 from ssns.settings import Component
 
-Boundary = NDArray[np.float32]
-"""Boundary strength of one section (y, x): 0 inside of a neuron, 1 on a membrane."""
+Floats = NDArray[np.float32]
+"""Of a part: its affinities, or its boundary strength, 0 inside of a neuron and 1 on a membrane."""
+Mask = NDArray[np.bool_]
+
+_DIMENSIONS = "2: each section by itself, from affinities along y and x; 3: the volume as a whole, from all three"
 
 
 class MaximaSeeds(Component):
@@ -30,10 +36,9 @@ class MaximaSeeds(Component):
     type: Literal["maxima_distance"] = "maxima_distance"
     boundary: float = Field(default=0.5, gt=0, le=1, description="Boundary strength from which on a pixel is boundary")
 
-    def seeds(self, boundary: Boundary) -> NDArray[Any]:
-        """Seed ids 1 .. n (y, x), 0 elsewhere."""
-        distance = mahotas.distance(boundary < self.boundary)
-        return _connected(mahotas.regmax(distance))
+    def seeds(self, boundary: Floats) -> Labels:
+        """Seed ids 1 .. n of a part, 0 elsewhere."""
+        return regional_maxima(squared_distance(boundary < self.boundary))
 
 
 class MinimaSeeds(Component):
@@ -41,21 +46,21 @@ class MinimaSeeds(Component):
 
     type: Literal["minima"] = "minima"
 
-    def seeds(self, boundary: Boundary) -> NDArray[Any]:
-        """Seed ids 1 .. n (y, x), 0 elsewhere."""
-        return _connected(mahotas.regmin(boundary))
+    def seeds(self, boundary: Floats) -> Labels:
+        """Seed ids 1 .. n of a part, 0 elsewhere."""
+        return regional_maxima(-boundary)
 
 
 class GridSeeds(Component):
-    """Seeds on a square grid."""
+    """Seeds on a grid of squares, or of cubes."""
 
     type: Literal["grid"] = "grid"
-    spacing: int = Field(default=10, ge=1, description="Pixels from one seed to the next along y and x")
+    spacing: int = Field(default=10, ge=1, description="Voxels from one seed to the next along each axis")
 
-    def seeds(self, boundary: Boundary) -> NDArray[Any]:
-        """Seed ids 1 .. n (y, x), 0 elsewhere."""
-        seeds = np.zeros(boundary.shape, dtype=np.int64)
-        nodes = seeds[:: self.spacing, :: self.spacing]
+    def seeds(self, boundary: Floats) -> Labels:
+        """Seed ids 1 .. n of a part, 0 elsewhere."""
+        seeds = np.zeros(boundary.shape, dtype=np.uint32)
+        nodes = seeds[(slice(None, None, self.spacing),) * seeds.ndim]
         nodes[...] = np.arange(1, nodes.size + 1).reshape(nodes.shape)
         return seeds
 
@@ -64,16 +69,17 @@ Seeds = Annotated[MaximaSeeds | MinimaSeeds | GridSeeds, Field(discriminator="ty
 
 
 class SeededWatershed(Component):
-    """Watershed of the boundary strength 1 - (y affinity + x affinity) / 2, as the paper has it (reference 8.1)."""
+    """Watershed of the boundary strength, 1 minus the mean affinity, as the paper has it (reference 8.1)."""
 
     type: Literal["seeded_watershed"] = "seeded_watershed"
     seeds: Seeds = Field(default=MaximaSeeds(), description="Where fragments start")
+    dimensions: Literal[2, 3] = Field(default=2, description=_DIMENSIONS)
     mask_fragments: float | None = Field(
-        default=None, ge=0, le=1, description="Pixels whose mean of y and x affinity is below it stay 0; none: no such"
+        default=None, ge=0, le=1, description="Voxels whose mean affinity is below it stay 0; none: no such"
     )
 
     def flood(self, volume: AffinityVolume, threads: int | None = None) -> NDArray[np.uint32]:
-        """Fragments of each section, no id in two of them.
+        """Fragments; of sections, no id is in two.
 
         Args:
             volume: Affinities and mask.
@@ -82,33 +88,73 @@ class SeededWatershed(Component):
         Returns:
             Ids 1 .. n (z, y, x); 0 outside of the volume's mask, and below ``mask_fragments``.
         """
+        return _labelled(self._label, _mean, volume, self.dimensions, threads)
 
-        def section(z: int) -> NDArray[Any]:
-            inside = 0.5 * (volume.section(1, z) + volume.section(2, z))
-            boundary = _walled(1 - inside, volume, z)
-            labels = mahotas.cwatershed(boundary, self.seeds.seeds(boundary))
-            return labels if self.mask_fragments is None else np.where(inside < self.mask_fragments, 0, labels)
+    def _label(self, affinity: Floats, mask: Mask | None) -> Labels:
+        boundary = _walled(1 - affinity, mask)
+        labels = flood(_levels(boundary), self.seeds.seeds(boundary))
+        if self.mask_fragments is None:
+            return labels
+        labels[affinity < self.mask_fragments] = 0
+        return relabel(labels).astype(np.uint32, copy=False)
 
-        return _stack(section, volume, threads)
+
+class LsdWatershed(Component):
+    """Watershed of the distance to the boundary, from its maxima within a window.
+
+    So are the fragments of local shape descriptors made (Sheridan et al. 2023, doi 10.1038/s41592-022-01711-z). The
+    boundary strength is 1 minus the mean affinity; distances are in voxels, whatever their size.
+    """
+
+    type: Literal["lsd_watershed"] = "lsd_watershed"
+    dimensions: Literal[2, 3] = Field(default=3, description=_DIMENSIONS)
+    boundary: float = Field(default=0.5, gt=0, le=1, description="Boundary strength from which on a voxel is boundary")
+    window: int = Field(default=10, ge=1, description="Voxels along each axis of the window that has one maximum")
+    minimum_affinity: float = Field(default=0, ge=0, le=1, description="Fragments of a lower mean affinity become 0")
+
+    def flood(self, volume: AffinityVolume, threads: int | None = None) -> NDArray[np.uint32]:
+        """Fragments; of sections, no id is in two.
+
+        Args:
+            volume: Affinities and mask.
+            threads: Sections worked on at a time. None: one per core.
+
+        Returns:
+            Ids 1 .. n (z, y, x); 0 outside of the volume's mask, and where ``minimum_affinity`` is not reached.
+        """
+        return _labelled(self._label, _mean, volume, self.dimensions, threads)
+
+    def _label(self, affinity: Floats, mask: Mask | None) -> Labels:
+        distance = squared_distance(_walled(1 - affinity, mask) < self.boundary)
+        maxima = distance == maximum_filter(distance, self.window)
+        depths = ranks((distance.max() - distance).astype(np.uint32))
+        labels = flood(depths, _connected(maxima))
+        if self.minimum_affinity == 0:
+            return labels
+        inside = labels if mask is None else np.where(mask, labels, 0)
+        counts, totals = np.bincount(inside.ravel()), np.bincount(inside.ravel(), affinity.ravel())
+        low = totals < self.minimum_affinity * counts
+        return relabel(np.where(low[labels], 0, labels)).astype(np.uint32, copy=False)
 
 
 class DistanceTransformWatershed(Component):
     """Watershed of smoothed boundaries and their distance transform, as python-elf has it (reference 8.2).
 
-    The boundary strength is the larger of 1 - y affinity and 1 - x affinity.
+    The boundary strength is 1 minus the lowest affinity.
     """
 
     type: Literal["distance_transform_watershed"] = "distance_transform_watershed"
+    dimensions: Literal[2, 3] = Field(default=2, description=_DIMENSIONS)
     boundary: float = Field(default=0.25, ge=0, lt=1, description="Boundary strength above which a pixel is boundary")
     sigma_seeds: float = Field(
         default=2.0, gt=0, description="Pixels by which the distance is smoothed before its maxima"
     )
     sigma_weights: float = Field(default=2.0, gt=0, description="Pixels by which the boundary strength is smoothed")
     alpha: float = Field(default=0.9, ge=0, le=1, description="Weight of the boundary strength against the distance")
-    minimum_size: int = Field(default=100, ge=0, description="Smaller fragments are given to others of the section")
+    minimum_size: int = Field(default=100, ge=0, description="Smaller fragments are given to others")
 
     def flood(self, volume: AffinityVolume, threads: int | None = None) -> NDArray[np.uint32]:
-        """Fragments of each section, no id in two of them.
+        """Fragments; of sections, no id is in two.
 
         Args:
             volume: Affinities and mask.
@@ -117,62 +163,103 @@ class DistanceTransformWatershed(Component):
         Returns:
             Ids 1 .. n (z, y, x); 0 outside of the volume's mask.
         """
+        return _labelled(self._label, _lowest, volume, self.dimensions, threads)
 
-        def section(z: int) -> NDArray[Any]:
-            boundary = 1 - np.minimum(volume.section(1, z), volume.section(2, z))
-            return self._flood_section(_walled(boundary, volume, z))
-
-        return _stack(section, volume, threads)
-
-    def _flood_section(self, boundary: Boundary) -> NDArray[np.uint32]:
-        """Fragments of one section, small ones given to their neighbours."""
+    def _label(self, affinity: Floats, mask: Mask | None) -> Labels:
+        boundary = _walled(1 - affinity, mask)
         inside = boundary <= self.boundary
         if inside.all() or not inside.any():
             return np.ones(boundary.shape, dtype=np.uint32)
-        distance = bioimage_cpp.filters.gaussian_smoothing(
-            bioimage_cpp.distance.distance_transform(inside), self.sigma_seeds
-        )
-        maxima = mahotas.regmax(distance, Bc=np.ones((3, 3), dtype=bool))
-        smooth = bioimage_cpp.filters.gaussian_smoothing(boundary, self.sigma_weights)
-        nearness = 1 - (distance - distance.min()) / distance.max()
-        height = np.asarray(self.alpha * smooth + (1 - self.alpha) * nearness, dtype=np.float32)
-        labels = bioimage_cpp.segmentation.watershed(height, _connected(maxima).astype(np.uint32))
+        distance = np.sqrt(squared_distance(inside), dtype=np.float32)
+        distance = bioimage_cpp.filters.gaussian_smoothing(distance, self.sigma_seeds)
+        seeds = _connected(regional_maxima(distance, diagonal=True) > 0)
+        levels = self._levels(boundary, distance)
+        labels = flood_rising(levels, seeds)
         sizes = np.bincount(labels.ravel())
-        # The largest stays whatever its size: a section must keep a seed.
+        # The largest stays whatever its size: a part must keep a seed.
         small = sizes < min(self.minimum_size, sizes.max())
         if not small[1:].any():
-            return np.asarray(labels)
-        return np.asarray(bioimage_cpp.segmentation.watershed(height, np.where(small[labels], np.uint32(0), labels)))
-
-
-Fragments = Annotated[SeededWatershed | DistanceTransformWatershed, Field(discriminator="type")]
-
-
-def _connected(pixels: NDArray[np.bool_]) -> NDArray[Any]:
-    """Ids of the 4-connected pieces."""
-    labels, _ = mahotas.label(pixels)
-    return np.asarray(labels)
-
-
-def _walled(boundary: Boundary, volume: AffinityVolume, z: int) -> Boundary:
-    """The boundary strength with full strength where there is nothing to segment."""
-    return boundary if volume.mask is None else np.where(volume.mask[z], boundary, np.float32(1))
-
-
-def _stack(section: Callable[[int], NDArray[Any]], volume: AffinityVolume, threads: int | None) -> NDArray[np.uint32]:
-    """Label all sections and give them separate, dense ids."""
-    result = np.zeros(volume.shape, dtype=np.uint32)
-    count = 0
-
-    def dense(z: int) -> Ids:
-        labels = relabel(section(z))
-        if volume.mask is None:
             return labels
-        # A fragment that reached across masked pixels is several fragments.
-        return relabel(bioimage_cpp.segmentation.label(np.where(volume.mask[z], labels, 0), connectivity=1))
+        kept = np.arange(sizes.size, dtype=np.uint32)
+        kept[small] = 0
+        return flood_rising(levels, relabel(kept).astype(np.uint32)[labels])
+
+    def _levels(self, boundary: Floats, distance: Floats) -> Labels:
+        """Boundary strength and nearness to a boundary, in 65536 steps from the lowest to the highest."""
+        smooth = bioimage_cpp.filters.gaussian_smoothing(boundary, self.sigma_weights)
+        nearness = 1 - (distance - distance.min()) / distance.max()
+        height = self.alpha * smooth + (1 - self.alpha) * nearness
+        low, high = float(height.min()), float(height.max())
+        if low == high:
+            return np.zeros(height.shape, np.uint32)
+        steps: Labels = ((height.astype(np.float64) - low) * (65535 / (high - low))).astype(np.uint32)
+        return steps
+
+
+Fragments = Annotated[SeededWatershed | LsdWatershed | DistanceTransformWatershed, Field(discriminator="type")]
+
+
+def _mean(volume: AffinityVolume, axes: tuple[int, ...], z: int) -> Floats:
+    """The mean affinity along some axes, of one section."""
+    total = volume.section(axes[0], z) + volume.section(axes[1], z)
+    for axis in axes[2:]:
+        total += volume.section(axis, z)
+    mean: Floats = total / np.float32(len(axes))
+    return mean
+
+
+def _lowest(volume: AffinityVolume, axes: tuple[int, ...], z: int) -> Floats:
+    """The lowest affinity along some axes, of one section."""
+    lowest: Floats = np.minimum.reduce([volume.section(axis, z) for axis in axes])
+    return lowest
+
+
+def _walled(boundary: Floats, mask: Mask | None) -> Floats:
+    """The boundary strength with full strength where there is nothing to segment."""
+    return boundary if mask is None else np.where(mask, boundary, np.float32(1))
+
+
+def _levels(boundary: Floats) -> Labels:
+    """Ranks of the boundary strength: ``1 - a`` of a float32 ``a`` is a whole multiple of 2^-24."""
+    return ranks((boundary * np.float32(1 << 24)).astype(np.uint32))
+
+
+def _connected(pixels: Mask) -> Labels:
+    """Ids of the pieces that are connected along the axes."""
+    labels: Labels = bioimage_cpp.segmentation.label(pixels, connectivity=1).astype(np.uint32)
+    return labels
+
+
+def _labelled(
+    label: Callable[[Floats, Mask | None], Labels],
+    affinity: Callable[[AffinityVolume, tuple[int, ...], int], Floats],
+    volume: AffinityVolume,
+    dimensions: Literal[2, 3],
+    threads: int | None,
+) -> NDArray[np.uint32]:
+    """Label all sections, or the volume, and give them separate, dense ids."""
+
+    def dense(part: Floats, mask: Mask | None) -> Labels:
+        labels = label(part, mask)
+        if mask is None:
+            return labels
+        # A fragment that reached across masked voxels is several fragments.
+        pieces: Labels = bioimage_cpp.segmentation.label(np.where(mask, labels, 0), connectivity=1).astype(np.uint32)
+        return pieces
+
+    if dimensions == 3:
+        return dense(np.stack([affinity(volume, (0, 1, 2), z) for z in range(volume.shape[0])]), volume.mask)
+    result = np.empty(volume.shape, dtype=np.uint32)
+
+    def section(z: int) -> int:
+        result[z] = dense(affinity(volume, (1, 2), z), None if volume.mask is None else volume.mask[z])
+        return int(result[z].max())
+
+    def renumber(z: int) -> None:
+        np.add(result[z], offsets[z], out=result[z], where=result[z] > 0)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for z, labels in enumerate(pool.map(dense, range(len(result)))):
-            result[z] = np.where(labels > 0, labels + np.uint32(count), 0)
-            count += int(labels.max())
+        counts = list(pool.map(section, range(len(result))))
+        offsets = np.cumsum([0, *counts[:-1]], dtype=np.uint32)
+        list(pool.map(renumber, range(len(result))))
     return result

@@ -1,0 +1,37 @@
+"""Arrays in a frame: kernels walk them as one flat line, and need not ask whether a neighbour is outside."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def framed(values: NDArray[Any], outside: Any) -> NDArray[Any]:
+    """A copy with one more voxel on each side, of the value ``outside``."""
+    result = np.empty([size + 2 for size in values.shape], values.dtype)
+    for axis in range(values.ndim):
+        result[(slice(None),) * axis + (slice(None, None, result.shape[axis] - 1),)] = outside
+    unframed(result)[...] = values
+    return result
+
+
+def unframed(values: NDArray[Any]) -> NDArray[Any]:
+    """What is in the frame, a view."""
+    return values[(slice(1, -1),) * values.ndim]
+
+
+def steps(shape: tuple[int, ...], *, diagonal: bool = False) -> NDArray[np.int64]:
+    """How far the neighbours of a voxel are from it in the flat line, ascending.
+
+    Args:
+        shape: Extent, the frame included.
+        diagonal: Whether voxels that share an edge or corner are neighbours, too.
+    """
+    offsets = np.array([each for each in product((-1, 0, 1), repeat=len(shape)) if any(each)])
+    if not diagonal:
+        offsets = offsets[np.abs(offsets).sum(axis=1) == 1]
+    strides = np.cumprod([1, *shape[:0:-1]])[::-1]
+    return np.sort(offsets @ strides)
