@@ -309,7 +309,7 @@ def _without_null(value: Any) -> Any:
 def provenance(experiment: Experiment) -> dict[str, Any]:
     """What a result was made with."""
     versions = {"python": platform.python_version()}
-    for name in ("ssns", "torch", "numpy", "bioimage-cpp", "mahotas", "numba", "tensorstore"):
+    for name in ("ssns", "torch", "numpy", "bioimage-cpp", "numba", "tensorstore"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
