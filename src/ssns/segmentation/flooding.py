@@ -221,3 +221,23 @@ def _ones(word: np.uint64) -> int:
     fours = (pairs & np.uint64(0x3333333333333333)) + (pairs >> np.uint64(2) & np.uint64(0x3333333333333333))
     bytes_ = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
     return int(bytes_ * np.uint64(0x0101010101010101) >> np.uint64(56))
+
+
+@compiled
+def stretched(heights: NDArray[np.float32]) -> Levels:
+    """Levels 0 .. 65535 of heights, from the lowest to the highest.
+
+    Args:
+        heights: Contiguous.
+
+    Returns:
+        Same shape; 0 throughout if the land is flat.
+    """
+    flat = heights.reshape(-1)
+    low, high = np.float64(flat.min()), np.float64(flat.max())
+    levels = np.zeros(flat.size, np.uint32)
+    if low < high:
+        scale = 65535 / (high - low)
+        for i in range(flat.size):
+            levels[i] = np.uint32((np.float64(flat[i]) - low) * scale)
+    return levels.reshape(heights.shape)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.ndimage import maximum_filter
 
-from ssns.segmentation.flooding import Labels, flood, flood_rising, ranks
+from ssns.segmentation.flooding import Labels, flood, flood_rising, ranks, stretched
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.maxima import regional_maxima, squared_distance
 from ssns.segmentation.relabelling import relabel
@@ -170,30 +170,25 @@ class DistanceTransformWatershed(Component):
         inside = boundary <= self.boundary
         if inside.all() or not inside.any():
             return np.ones(boundary.shape, dtype=np.uint32)
-        distance = np.sqrt(squared_distance(inside), dtype=np.float32)
-        distance = bioimage_cpp.filters.gaussian_smoothing(distance, self.sigma_seeds)
-        seeds = _connected(regional_maxima(distance, diagonal=True) > 0)
-        levels = self._levels(boundary, distance)
+        levels, seeds = self._landscape(boundary, inside)
         labels = flood_rising(levels, seeds)
         sizes = np.bincount(labels.ravel())
         # The largest stays whatever its size: a part must keep a seed.
         small = sizes < min(self.minimum_size, sizes.max())
         if not small[1:].any():
             return labels
-        kept = np.arange(sizes.size, dtype=np.uint32)
+        kept = np.arange(sizes.size)
         kept[small] = 0
         return flood_rising(levels, relabel(kept).astype(np.uint32)[labels])
 
-    def _levels(self, boundary: Floats, distance: Floats) -> Labels:
-        """Boundary strength and nearness to a boundary, in 65536 steps from the lowest to the highest."""
+    def _landscape(self, boundary: Floats, inside: Mask) -> tuple[Labels, Labels]:
+        """Levels, of boundary strength and nearness to a boundary; and seeds, farthest from any."""
+        distance = np.sqrt(squared_distance(inside), dtype=np.float32)
+        distance = bioimage_cpp.filters.gaussian_smoothing(distance, self.sigma_seeds)
         smooth = bioimage_cpp.filters.gaussian_smoothing(boundary, self.sigma_weights)
         nearness = 1 - (distance - distance.min()) / distance.max()
-        height = self.alpha * smooth + (1 - self.alpha) * nearness
-        low, high = float(height.min()), float(height.max())
-        if low == high:
-            return np.zeros(height.shape, np.uint32)
-        steps: Labels = ((height.astype(np.float64) - low) * (65535 / (high - low))).astype(np.uint32)
-        return steps
+        levels = stretched(self.alpha * smooth + (1 - self.alpha) * nearness)
+        return levels, _connected(regional_maxima(distance, diagonal=True) > 0)
 
 
 Fragments = Annotated[SeededWatershed | LsdWatershed | DistanceTransformWatershed, Field(discriminator="type")]
