@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import psutil
 
+from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.choosing import choose_method
 from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, artefact_state, keep_experiment, made_now
@@ -26,6 +27,7 @@ seeded watershed and agglomeration take 117.
 
 def segment_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     """Choose threshold, or method and threshold, where labels allow it, then segment each part."""
+    keep_freed_memory()
     folder = RunFolder.of(experiment)
     found = parts(experiment, open_sources(experiment))
     opened = {part.name: open_affinities(experiment, folder, part) for part in found}
