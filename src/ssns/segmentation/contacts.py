@@ -59,6 +59,26 @@ class Section(NamedTuple):
     lead: tuple[int, int]
 
 
+class Pairs(NamedTuple):
+    """Voxel pairs of one section at one offset.
+
+    Attributes:
+        here: Ids at one end (y, x), 0 for nothing.
+        there: Ids at the other end, (y, x).
+        levels: Levels of their affinities, (y, x), uint8 or uint16.
+        unit: What a level counts: 257 for uint8, 1 for uint16.
+        area: Column that counts them.
+        at: Sum of the coordinates z, y, x of both ends of the first.
+    """
+
+    here: NDArray[np.uint32]
+    there: NDArray[np.uint32]
+    levels: NDArray[Any]
+    unit: int
+    area: int
+    at: tuple[int, int, int]
+
+
 class Tally(NamedTuple):
     """Contacts counted so far, in order of appearance, with a hash table that finds them by their pair.
 
@@ -123,6 +143,23 @@ def count_section(tally: Tally, voxels: NDArray[np.int64], section: Section, row
                 voxels[here[begin]] += x - begin
                 begin = x
         voxels[here[begin]] += columns - begin
+    return rows
+
+
+@compiled
+def count_pairs(tally: Tally, pairs: Pairs, row: int) -> int:
+    """Count voxel pairs from one row on.
+
+    Returns:
+        The row to go on with once the tally has been emptied, or the number of rows.
+    """
+    rows, columns = len(pairs.here), pairs.here.shape[1]
+    z, y0, x0 = pairs.at
+    for y in range(row, rows):
+        if tally.used[0] + columns > tally.contacts.shape[0]:
+            return y
+        at = (z, y0 + 2 * y, x0)
+        _count_row(tally, pairs.here[y], pairs.there[y], pairs.levels[y], pairs.unit, pairs.area, at, 0)
     return rows
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssns.affinities import NEAREST
 from ssns.errors import UserError
+from ssns.segmentation.relabelling import relabel
 from ssns.space import Triple, triple
 
 ROUNDING = 1e-3
@@ -72,10 +73,11 @@ class AffinityVolume:
             axis: 0, 1, 2 for z, y, x.
             z: The section.
         """
-        stored = self._stored(axis, z)
-        if stored.dtype == np.uint8:
-            return np.asarray(np.divide(stored, 255, dtype=np.float32))
-        return stored.astype(np.float32, copy=False)
+        return _as_floats(self._stored(axis, z))
+
+    def channel(self, index: int, z: int) -> NDArray[np.float32]:
+        """Affinities of one section of a channel as it is stored, 0 to 1, (y, x)."""
+        return _as_floats(self.values[index, z])
 
     def levels(self, axis: int, z: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """As `section`, in whole steps: uint8 as stored, 255 standing for 1, or uint16, 65535 standing for 1.
@@ -83,12 +85,12 @@ class AffinityVolume:
         A float ``a`` has the level ``min(floor(65536 a), 65535)``. Its upper byte is the bin of ``a`` in a histogram of
         256 bins, as a stored byte ``u`` is itself, and ``u / 255`` has the level ``257 u``.
         """
-        stored = self._stored(axis, z)
-        if stored.dtype == np.uint8:
-            return stored
-        scaled = stored.astype(np.float32) * np.float32(65536)
-        whole: NDArray[np.uint16] = np.minimum(scaled, np.float32(ONE), out=scaled).astype(np.uint16)
-        return whole
+        return as_levels(self._stored(axis, z))
+
+    @property
+    def far(self) -> tuple[int, ...]:
+        """Channels of the offsets beyond the nearest neighbours."""
+        return tuple(i for i, offset in enumerate(self.offsets) if sum(map(abs, offset)) > 1)
 
     def _stored(self, axis: int, z: int) -> NDArray[Any]:
         """As `section`, in the type of the volume.
@@ -107,6 +109,21 @@ class AffinityVolume:
         return moved
 
 
+def _as_floats(stored: NDArray[Any]) -> NDArray[np.float32]:
+    if stored.dtype == np.uint8:
+        return np.asarray(np.divide(stored, 255, dtype=np.float32))
+    return stored.astype(np.float32, copy=False)
+
+
+def as_levels(stored: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Stored affinities in whole steps: see `AffinityVolume.levels`."""
+    if stored.dtype == np.uint8:
+        return stored
+    scaled = stored.astype(np.float32) * np.float32(65536)
+    whole: NDArray[np.uint16] = np.minimum(scaled, np.float32(ONE), out=scaled).astype(np.uint16)
+    return whole
+
+
 def check_nearest(offsets: Sequence[Triple]) -> None:
     """Refuse offsets that no method can segment with.
 
@@ -119,6 +136,41 @@ def check_nearest(offsets: Sequence[Triple]) -> None:
                 f"offsets: wanted the nearest neighbours along z, y and x, got {tuple(offsets)} without {offset}: "
                 "predict with these offsets too"
             )
+
+
+def check_far(volume: AffinityVolume, purpose: str) -> None:
+    """Refuse affinities that have nearest neighbours only.
+
+    Raises:
+        UserError: There is no other offset; the message names the purpose.
+    """
+    if not volume.far:
+        raise UserError(
+            f"offsets: {purpose} wanted some beyond the nearest neighbours, got {volume.offsets}: predict with"
+            " long-range offsets too, or do without it"
+        )
+
+
+def given_fragments(fragments: ArrayLike, volume: AffinityVolume) -> NDArray[np.uint32]:
+    """The fragments that a user passed, with dense ids, 0 outside of the mask.
+
+    Raises:
+        UserError: Wrong shape or type, or a negative id.
+    """
+    array = np.asarray(fragments)
+    if array.dtype.kind not in "iu" or array.shape != volume.shape:
+        raise UserError(
+            f"fragments: wanted integer ids of the shape of the affinities, {volume.shape}, got {array.dtype}"
+            f" {array.shape}: crop both to the same box"
+        )
+    if array.dtype.kind == "i" and array.min() < 0:
+        raise UserError(f"fragments: wanted ids from 0 on, got {array.min()}: give what is no fragment the id 0")
+    if volume.mask is not None:
+        array = np.where(volume.mask, array, 0)
+    if array.max() > array.size:  # A table of all ids up to the largest would be larger than the volume.
+        ids, places = np.unique(array, return_inverse=True)
+        array = places.reshape(array.shape) + (ids[0] != 0)
+    return relabel(array).astype(np.uint32)
 
 
 def _opposite(offset: Triple) -> Triple:
