@@ -285,7 +285,9 @@ class TestErrors:
     def test_a_segmentation_with_other_settings(self, path):
         segmented(toy(path, segmentation__method={"type": "agglomeration"}))
         with pytest.raises(UserError, match=r"minimum_size 7 has not been chosen in .*run `ssns segment` first"):
-            evaluate_experiment(toy(path, segmentation__method={"type": "agglomeration", "minimum_size": 7}))
+            evaluate_experiment(
+                toy(path, segmentation__method={"type": "agglomeration", "cleaning": {"minimum_size": 7}})
+            )
 
     def test_a_segmentation_of_other_affinities(self, path):
         folder = segmented(toy(path))

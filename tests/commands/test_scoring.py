@@ -19,7 +19,11 @@ def noise(shape: tuple[int, ...]) -> np.ndarray:
 @pytest.mark.parametrize(
     "method",
     [
-        {"type": "agglomeration", "fragments": {"type": "seeded_watershed", "mask_fragments": 0.4}, "minimum_size": 9},
+        {
+            "type": "agglomeration",
+            "fragments": {"type": "seeded_watershed", "mask_fragments": 0.4},
+            "cleaning": {"minimum_size": 9},
+        },
         {"type": "multicut"},
     ],
     ids=lambda method: method["type"],

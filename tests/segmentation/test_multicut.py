@@ -8,7 +8,6 @@ from ssns.segmentation import GreedyAdditive, KernighanLin, Multicut, SeededWate
 from ssns.segmentation.contacts import AREA_XY, COLUMNS, TOTAL
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.inputs import AffinityVolume
-from ssns.segmentation.multicut import edge_costs
 from ssns.segmentation.relabelling import relabel
 
 SOLVERS = [KernighanLin(), GreedyAdditive()]
@@ -54,8 +53,9 @@ def test_costs_are_log_odds_weighed_by_area():
     contacts = np.zeros((3, COLUMNS), np.int64)
     contacts[:, AREA_XY], contacts[:, TOTAL] = (4, 2, 2), (4 * 65535, 0, 65535)
     graph = RegionGraph(voxels=np.array([0, 4, 4, 4]), contacts=contacts)
-    assert edge_costs(graph, 0.5) == pytest.approx([np.log(999), -np.log(999) / 2, 0])
-    assert edge_costs(graph, 0.8) == pytest.approx([np.log(999 / 4), -np.log(999 * 4) / 2, -np.log(4) / 2])
+    even, biased = (problem.costs for problem in Multicut().problems(graph, [0.5, 0.8]))
+    assert even == pytest.approx([np.log(999), -np.log(999) / 2, 0])
+    assert biased == pytest.approx([np.log(999 / 4), -np.log(999 * 4) / 2, -np.log(4) / 2])
 
 
 def test_equals_the_papers_chain_on_the_same_fragments():

@@ -15,6 +15,7 @@ from ssns.segmentation import (
     CANDIDATES,
     PRESETS,
     Agglomeration,
+    Cleaning,
     MeanScore,
     Method,
     Multicut,
@@ -30,7 +31,7 @@ from ssns.segmentation.graph import RegionGraph
 WIDTHS = st.lists(st.integers(16, 20), min_size=1, max_size=2)
 METHODS = [
     *(pytest.param(name, id=name) for name in ("default", "paper-waterz", "paper-multicut")),
-    pytest.param(Agglomeration(score=MeanScore(), queue="exact", minimum_size=5), id="mean"),
+    pytest.param(Agglomeration(score=MeanScore(), queue="exact", cleaning=Cleaning(minimum_size=5)), id="mean"),
     pytest.param(Multicut(fragments=SeededWatershed()), id="multicut of the paper's fragments"),
 ]
 
@@ -61,7 +62,7 @@ def test_ids_are_dense_small_and_0_only_where_masked(method):
 def test_volumes_without_contrast_have_the_trivial_answer(method, shape):
     joined = segment(np.full((3, *shape), 255, dtype=np.uint8), method)
     assert joined.tolist() == np.ones(shape).tolist()
-    if not getattr(method, "minimum_size", 0):
+    if isinstance(method, str) or method.cleaning == Cleaning():
         apart = segment(np.zeros((3, *shape), dtype=np.float16), method)
         assert apart.tolist() == np.broadcast_to(np.arange(1, shape[0] + 1)[:, None, None], shape).tolist()
     nothing = segment(np.zeros((3, *shape), dtype=np.uint8), method, mask=np.zeros(shape, dtype=bool))
@@ -87,7 +88,7 @@ def test_minimum_size_leaves_no_small_segment(name):
     strict = {"threshold": 0.1} if name == "paper-waterz" else {"beta": 0.9}
     method = PRESETS[name].model_copy(update=strict)
     with_small = segment(affinities, method)
-    without = segment(affinities, method.model_copy(update={"minimum_size": 150}))
+    without = segment(affinities, method.model_copy(update={"cleaning": Cleaning(minimum_size=150)}))
     assert np.bincount(with_small.ravel())[1:].min() < 150 <= np.bincount(without.ravel())[1:].min()
     assert (without > 0).all()
 
@@ -135,7 +136,7 @@ def test_presets_are_the_papers_and_the_default_is_one_of_them():
         "score": {"type": "quantile", "quantile": 50, "start": "maximum"},
         "queue": "bins",
         "threshold": 0.5,
-        "minimum_size": 0,
+        "cleaning": {"holes": False, "islands": False, "minimum_size": 0},
     }
     assert PRESETS["paper-multicut"].model_dump() == {
         "type": "multicut",
@@ -148,9 +149,12 @@ def test_presets_are_the_papers_and_the_default_is_one_of_them():
             "alpha": 0.9,
             "minimum_size": 100,
         },
+        "affinity": {"type": "mean"},
+        "weighting": "all",
+        "lifted": None,
         "solver": {"type": "kernighan_lin", "iterations": 100},
         "beta": 0.5,
-        "minimum_size": 0,
+        "cleaning": {"holes": False, "islands": False, "minimum_size": 0},
     }
     affinities = blurred_noise((2, 30, 30))
     assert np.array_equal(segment(affinities), segment(affinities, PRESETS["default"]))

@@ -1,6 +1,8 @@
 """From affinities to segments: fragments, their graph, and a partition of it."""
 
 from ssns.segmentation.agglomerate import Agglomeration, MaximumScore, MeanScore, MergeTree, QuantileScore
+from ssns.segmentation.cleaning import Cleaning
+from ssns.segmentation.costs import LearnedAffinity, MeanAffinity, QuantileAffinity
 from ssns.segmentation.fragments import (
     DistanceTransformWatershed,
     GridSeeds,
@@ -10,13 +12,17 @@ from ssns.segmentation.fragments import (
     SeededWatershed,
 )
 from ssns.segmentation.inputs import check_nearest
-from ssns.segmentation.multicut import GreedyAdditive, KernighanLin, Multicut
+from ssns.segmentation.lifted import GraphDistance, LongRange
+from ssns.segmentation.multicut import Multicut
+from ssns.segmentation.mutex import MutexWatershed
+from ssns.segmentation.solvers import FusionMoves, GreedyAdditive, KernighanLin, MutexClustering
 from ssns.segmentation.steps import (
     CANDIDATES,
     DEFAULT_METHOD,
     PRESETS,
     Method,
     checked_value,
+    learn_affinity,
     resolve_method,
     segment,
     sweep,
@@ -31,22 +37,32 @@ __all__ = [
     "DEFAULT_METHOD",
     "PRESETS",
     "Agglomeration",
+    "Cleaning",
     "DistanceTransformWatershed",
+    "FusionMoves",
+    "GraphDistance",
     "GreedyAdditive",
     "GridSeeds",
     "KernighanLin",
+    "LearnedAffinity",
+    "LongRange",
     "LsdWatershed",
     "MaximaSeeds",
     "MaximumScore",
+    "MeanAffinity",
     "MeanScore",
     "MergeTree",
     "Method",
     "MinimaSeeds",
     "Multicut",
+    "MutexClustering",
+    "MutexWatershed",
+    "QuantileAffinity",
     "QuantileScore",
     "SeededWatershed",
     "check_nearest",
     "checked_value",
+    "learn_affinity",
     "resolve_method",
     "segment",
     "sweep",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ssns.segmentation.cleaning import Cleaning
 from ssns.segmentation.fragments import Fragments, SeededWatershed
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.merging import MAXIMUM, MEAN, Evidence, merge_regions
@@ -116,9 +117,10 @@ class Agglomeration(Component):
         description="Equals in score: those in the same of 256 bins, in order of arrival; or exact ones, by their ids",
     )
     threshold: float = Field(default=0.5, ge=0, le=1, description="Regions merge while the lowest score is below it")
-    minimum_size: int = Field(default=0, ge=0, description="Voxels below which a segment joins its best neighbour")
+    cleaning: Cleaning = Field(default=Cleaning(), description="What is done about segments that cannot be neurons")
 
     swept: ClassVar[str] = "threshold"
+    far: ClassVar[bool] = False
 
     @property
     def histograms(self) -> bool:

@@ -1,25 +1,145 @@
-"""Cleaning of a partition."""
+"""Cleaning of a partition: segments that cannot be neurons join a neighbour. No voxel is lost."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.relabelling import Ids, relabel
+from ssns.settings import Component
+
+
+class Cleaning(Component):
+    """What is done about segments that cannot be neurons: holes first, then islands, then what is too small."""
+
+    holes: bool = Field(default=False, description="Whether a segment that one other encloses joins it")
+    islands: bool = Field(
+        default=False, description="Whether a segment within one section joins its best neighbour in the next ones"
+    )
+    minimum_size: int = Field(default=0, ge=0, description="Voxels below which a segment joins its best neighbour")
+
+    def clean(self, segments: NDArray[Any], graph: RegionGraph, fragments: NDArray[Any]) -> Ids:
+        """A cleaner partition.
+
+        Args:
+            segments: Segment of each fragment, (n + 1,); of fragment 0, and no other, 0.
+            graph: The graph of the fragments.
+            fragments: Their dense ids (z, y, x).
+
+        Returns:
+            Segment of each fragment, dense, (n + 1,).
+        """
+        graph = replace(graph, histograms=None, far=None)  # They are not looked at, and would be added again and again.
+        if self.holes or self.islands:
+            extent = Extent.of(fragments)
+            segments = fill_holes(segments, graph, extent) if self.holes else segments
+            segments = merge_islands(segments, graph, extent) if self.islands else segments
+        return merge_small(segments, graph, self.minimum_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Where regions are.
+
+    Attributes:
+        first: First section of each region, (n + 1,).
+        last: Last section of each region, (n + 1,).
+        open: Whether it reaches an end of the volume, or touches region 0, (n + 1,).
+        depth: Sections of the volume.
+    """
+
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    open: NDArray[np.bool_]
+    depth: int
+
+    @classmethod
+    def of(cls, regions: NDArray[Any]) -> Extent:
+        """The extent of regions (z, y, x)."""
+        count, depth = int(regions.max(initial=0)) + 1, len(regions)
+        first, last, reaches = np.full(count, depth), np.full(count, -1), np.zeros(count, bool)
+        for z, section in enumerate(regions):
+            present = np.flatnonzero(np.bincount(section.ravel(), minlength=count))
+            first[present] = np.minimum(first[present], z)
+            last[present] = z
+        nothing = (regions == 0).any()
+        for axis in range(3):
+            turned = np.moveaxis(regions, axis, 0)
+            reaches[turned[0]] = reaches[turned[-1]] = True
+            if nothing:
+                for one, other in zip(turned[1:], turned[:-1], strict=True):
+                    reaches[one[other == 0]] = reaches[other[one == 0]] = True
+        return cls(first, last, reaches, depth)
+
+    def contracted(self, merged: NDArray[Any]) -> Extent:
+        """That of merged regions; see `RegionGraph.contracted`."""
+        count = int(merged.max(initial=0)) + 1
+        first, last, reaches = np.full(count, self.depth), np.full(count, -1), np.zeros(count, bool)
+        np.minimum.at(first, merged, self.first)
+        np.maximum.at(last, merged, self.last)
+        np.logical_or.at(reaches, merged, self.open)
+        return Extent(first, last, reaches, self.depth)
+
+
+def fill_holes(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Ids:
+    """Give segments that one other encloses to that one, until there is none.
+
+    A segment is enclosed that touches one other and nothing else, neither an end of the volume nor region 0.
+
+    Args:
+        segments: As in `merge_small`.
+        graph: As in `merge_small`.
+        extent: Of the fragments.
+
+    Returns:
+        As `merge_small`.
+    """
+    result = relabel(segments)
+    while True:
+        merged, places = graph.contracted(result), extent.contracted(result)
+        neighbours = np.bincount(merged.pairs.ravel(), minlength=len(merged.voxels))
+        enclosed = (neighbours == 1) & ~places.open
+        one, other = merged.pairs.T
+        inner = np.concatenate([one[enclosed[one]], other[enclosed[other] & ~enclosed[one]]])
+        outer = np.concatenate([other[enclosed[one]], one[enclosed[other] & ~enclosed[one]]])
+        if inner.size == 0:
+            return result
+        result = _joined(result, inner, outer)
+
+
+def merge_islands(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Ids:
+    """Give segments within one section to the neighbours in the sections beside it.
+
+    Each joins that of highest mean affinity along z (then the largest contact, then the largest id). Segments in the
+    first and the last section stay: they may go on beyond the volume.
+
+    Args:
+        segments: As in `merge_small`.
+        graph: As in `merge_small`.
+        extent: Of the fragments.
+
+    Returns:
+        As `merge_small`.
+    """
+    result = relabel(segments)
+    merged, places = graph.contracted(result), extent.contracted(result)
+    island = (places.first == places.last) & (places.first > 0) & (places.last < places.depth - 1)
+    return _joined(result, *_best_neighbours(merged, island, merged.area_z > 0))
 
 
 def merge_small(segments: NDArray[Any], graph: RegionGraph, minimum_size: int) -> Ids:
     """Give segments that are too small to the neighbours that they are most likely part of.
 
     In rounds, every segment below the minimum joins the neighbour of highest mean affinity (then the largest contact,
-    then the largest id), until none is too small or those left touch nothing. No voxel is lost, and two segments of
-    sufficient size never become one through a small one between them.
+    then the largest id), until none is too small or those left touch nothing. Two segments of sufficient size never
+    become one through a small one between them.
 
     Args:
         segments: Segment of each fragment, (n + 1,); of fragment 0, and no other, 0.
@@ -32,25 +152,33 @@ def merge_small(segments: NDArray[Any], graph: RegionGraph, minimum_size: int) -
     result = relabel(segments)
     if minimum_size <= 1:
         return result
-    graph = replace(graph, histograms=None)  # They are not looked at, and would be added in every round.
     while True:
         merged = graph.contracted(result)
-        small, large = _best_neighbours(merged, minimum_size)
+        small, large = _best_neighbours(merged, merged.voxels < minimum_size)
         if small.size == 0:
             return result
-        count = len(merged.voxels)
-        joins = coo_array((np.ones(small.size, dtype=bool), (small, large)), shape=(count, count))
-        _, groups = connected_components(joins, directed=False)
-        # Nothing joins segment 0, so its group holds no other, and must be called 0 again.
-        result = relabel(np.where(result == 0, 0, groups[result] + 1))
+        result = _joined(result, small, large)
 
 
-def _best_neighbours(graph: RegionGraph, minimum_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Regions below the minimum that touch another, and for each the one to join."""
-    region = np.concatenate([graph.pairs[:, 0], graph.pairs[:, 1]])
-    neighbour = np.concatenate([graph.pairs[:, 1], graph.pairs[:, 0]])
-    mean, area = np.tile(graph.mean, 2), np.tile(graph.area, 2)
-    small = graph.voxels[region] < minimum_size
+def _joined(segments: Ids, one: NDArray[np.int64], other: NDArray[np.int64]) -> Ids:
+    """The partition with pairs of segments, none of them 0, made one."""
+    count = int(segments.max(initial=0)) + 1
+    joins = coo_array((np.ones(one.size, dtype=bool), (one, other)), shape=(count, count))
+    _, groups = connected_components(joins, directed=False)
+    # Nothing joins segment 0, so its group holds no other, and must be called 0 again.
+    return relabel(np.where(segments == 0, 0, groups[segments] + 1))
+
+
+def _best_neighbours(
+    graph: RegionGraph, wanted: NDArray[np.bool_], contacts: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Wanted regions that touch another, and for each the one to join, by some contacts only or by all."""
+    pairs, mean, area = graph.pairs, graph.mean, graph.area
+    if contacts is not None:
+        pairs, mean, area = pairs[contacts], mean[contacts], area[contacts]
+    region, neighbour = np.concatenate([pairs, pairs[:, ::-1]]).T
+    mean, area = np.tile(mean, 2), np.tile(area, 2)
+    small = wanted[region]
     region, neighbour, mean, area = region[small], neighbour[small], mean[small], area[small]
     order = np.lexsort((neighbour, area, mean, region))
     region, neighbour = region[order], neighbour[order]

@@ -20,6 +20,7 @@ from scipy.ndimage import maximum_filter
 from ssns.segmentation.flooding import Labels, flood, flood_rising, ranks, stretched
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.maxima import regional_maxima, squared_distance
+from ssns.segmentation.mutex import MutexWatershed
 from ssns.segmentation.relabelling import relabel
 from ssns.settings import Component
 
@@ -191,7 +192,9 @@ class DistanceTransformWatershed(Component):
         return levels, _connected(regional_maxima(distance, diagonal=True) > 0)
 
 
-Fragments = Annotated[SeededWatershed | LsdWatershed | DistanceTransformWatershed, Field(discriminator="type")]
+Fragments = Annotated[
+    SeededWatershed | LsdWatershed | DistanceTransformWatershed | MutexWatershed, Field(discriminator="type")
+]
 
 
 def _mean(volume: AffinityVolume, axes: tuple[int, ...], z: int) -> Floats:

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import bioimage_cpp
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from ssns.segmentation.cleaning import Cleaning
+from ssns.segmentation.costs import EdgeAffinity, MeanAffinity, Weighting, edge_weights, log_odds
 from ssns.segmentation.fragments import DistanceTransformWatershed, Fragments
 from ssns.segmentation.graph import RegionGraph
+from ssns.segmentation.lifted import Lifted, LiftedEdges
 from ssns.segmentation.relabelling import Ids, relabel
+from ssns.segmentation.solvers import CutProblem, KernighanLin, Solver
 from ssns.settings import Component
-
-
-class GreedyAdditive(Component):
-    """Greedy additive edge contraction: merges the most attracting pair until none attracts."""
-
-    type: Literal["greedy_additive"] = "greedy_additive"
-
-    def build(self) -> Any:
-        """The solver."""
-        return bioimage_cpp.graph.multicut.GreedyAdditiveMulticut()
-
-
-class KernighanLin(Component):
-    """Kernighan-Lin moves between touching regions, from the greedy solution on (Keuper et al. 2015)."""
-
-    type: Literal["kernighan_lin"] = "kernighan_lin"
-    iterations: int = Field(default=100, ge=0, description="Most rounds over all pairs of regions")
-
-    def build(self) -> Any:
-        """The solver."""
-        return bioimage_cpp.graph.multicut.KernighanLinMulticut(number_of_outer_iterations=self.iterations)
-
-
-Solver = Annotated[KernighanLin | GreedyAdditive, Field(discriminator="type")]
 
 
 class Multicut(Component):
@@ -48,51 +26,61 @@ class Multicut(Component):
 
     type: Literal["multicut"] = "multicut"
     fragments: Fragments = Field(default=DistanceTransformWatershed(), description="The nodes of the graph")
+    affinity: EdgeAffinity = Field(default=MeanAffinity(), description="What two fragments are likely to be one by")
+    weighting: Weighting = Field(
+        default="all",
+        description="Costs are multiplied by contact area over the largest of all; over that of contacts between"
+        " sections and of those within, each kind apart (xyz); for those between sections only (z); or not (none)",
+    )
+    lifted: Lifted | None = Field(default=None, description="Edges between fragments that do not touch")
     solver: Solver = Field(default=KernighanLin(), description="How the minimum is approached")
     beta: float = Field(default=0.5, gt=0, lt=1, description="Bias of the costs: the higher, the more segments")
-    minimum_size: int = Field(default=0, ge=0, description="Voxels below which a segment joins its best neighbour")
+    cleaning: Cleaning = Field(default=Cleaning(), description="What is done about segments that cannot be neurons")
 
     swept: ClassVar[str] = "beta"
-    histograms: ClassVar[bool] = False
+
+    @property
+    def histograms(self) -> bool:
+        """Whether the graph has to count them."""
+        return self.affinity.histograms
+
+    @property
+    def far(self) -> bool:
+        """Whether the graph has to count pairs at offsets beyond the nearest neighbours."""
+        return self.lifted is not None and self.lifted.far
 
     def partitions(self, graph: RegionGraph, betas: Sequence[float]) -> Iterator[Ids]:
         """Partitions of fragments.
 
         Args:
-            graph: The graph of the fragments.
+            graph: The graph of the fragments, with what the method asks for.
             betas: Biases.
 
         Yields:
             Segment of each fragment, dense, (n + 1,); 0 for fragment 0.
         """
+        for problem in self.problems(graph, betas):
+            if len(problem.pairs) == 0:
+                yield relabel(np.arange(problem.nodes))
+                continue
+            labels = self.solver.solve(problem) + 1
+            labels[0] = 0
+            yield relabel(labels)
+
+    def problems(self, graph: RegionGraph, betas: Sequence[float]) -> Iterator[CutProblem]:
+        """What is solved for each bias."""
+        affinity, weights = self.affinity.of(graph), edge_weights(graph, self.weighting)
+        lifted = _NONE if self.lifted is None else self.lifted.edges(graph, affinity)
+        strength = 0.0 if self.lifted is None else self.lifted.strength
+        share = lifted.size / lifted.size.max(initial=1) if self.weighting != "none" else np.ones(len(lifted.size))
         for beta in betas:
-            yield self._solve(graph, beta)
-
-    def _solve(self, regions: RegionGraph, beta: float) -> Ids:
-        nodes = len(regions.voxels)
-        if len(regions.pairs) == 0:
-            return relabel(np.arange(nodes))
-        graph = bioimage_cpp.graph.UndirectedGraph.from_unique_edges(nodes, regions.pairs.astype(np.uint64))
-        objective = bioimage_cpp.graph.multicut.MulticutObjective(graph, edge_costs(regions, beta))
-        labels = self.solver.build().optimize(objective) + 1
-        labels[0] = 0
-        return relabel(labels)
+            yield CutProblem(
+                nodes=len(graph.voxels),
+                pairs=graph.pairs,
+                costs=log_odds(affinity, beta) * weights,
+                lifted_pairs=lifted.pairs,
+                lifted_costs=log_odds(lifted.affinity, beta) * share * strength,
+            )
 
 
-def edge_costs(regions: RegionGraph, beta: float) -> NDArray[np.float64]:
-    """Costs of cutting each contact, positive where it attracts.
-
-    ``log((1 - p) / p) + log((1 - beta) / beta)``, weighed by contact area over the largest area, with the boundary
-    probability ``p = 0.998 (1 - mean affinity) + 0.001``, which keeps the logarithm finite.
-
-    Args:
-        regions: At least one contact.
-        beta: Bias in (0, 1); 0.5 is none.
-
-    Returns:
-        Shape (e,).
-    """
-    boundary = 0.998 * (1 - regions.mean) + 0.001
-    bias = np.log((1 - beta) / beta)
-    costs: NDArray[np.float64] = (np.log((1 - boundary) / boundary) + bias) * regions.area / regions.area.max()
-    return costs
+_NONE = LiftedEdges(np.empty((0, 2), np.int64), np.empty(0), np.empty(0, np.int64))

@@ -18,11 +18,13 @@ from pydantic import Field, ValidationError
 from ssns.affinities import NEAREST
 from ssns.errors import UserError
 from ssns.segmentation.agglomerate import Agglomeration, MeanScore
-from ssns.segmentation.cleaning import merge_small
+from ssns.segmentation.costs import LearnedAffinity
 from ssns.segmentation.fragments import DistanceTransformWatershed, SeededWatershed
 from ssns.segmentation.graph import RegionGraph
-from ssns.segmentation.inputs import AffinityVolume
+from ssns.segmentation.inputs import AffinityVolume, check_far, given_fragments
+from ssns.segmentation.lifted import LongRange
 from ssns.segmentation.multicut import Multicut
+from ssns.segmentation.mutex import MutexWatershed
 from ssns.segmentation.relabelling import Ids
 from ssns.settings import Component
 from ssns.space import Triple
@@ -38,11 +40,14 @@ PRESETS: Mapping[str, Method] = MappingProxyType(
         "default": DEFAULT_METHOD,
         "waterz": Agglomeration(),
         "multicut": Multicut(),
+        "lifted-multicut": Multicut(lifted=LongRange()),
+        "mutex-watershed": Agglomeration(fragments=MutexWatershed(), score=MeanScore(), threshold=0),
         "paper-waterz": Agglomeration(),
         "paper-multicut": Multicut(),
     }
 )
-"""Methods by name; ``waterz`` and ``multicut`` have their default settings, which are the paper's."""
+"""Methods by name; ``waterz`` and ``multicut`` have their default settings, which are the paper's; ``lifted-multicut``
+and ``mutex-watershed`` need affinities of long range."""
 
 CANDIDATES: tuple[Method, ...] = tuple(
     method.model_copy(update={"fragments": fragments})
@@ -58,6 +63,7 @@ def segment(
     *,
     offsets: Sequence[Triple] = NEAREST,
     mask: ArrayLike | None = None,
+    fragments: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Ids:
     """Segment the neurons that affinities describe.
@@ -65,28 +71,33 @@ def segment(
     Args:
         affinities: Shape (c, z, y, x): uint8, 255 standing for 1, or floats in [0, 1].
         method: A component, or the name of a preset (``PRESETS``): ``default``, or ``waterz`` or ``multicut`` with
-            the settings of the paper, which ``paper-waterz`` and ``paper-multicut`` mean too. None: ``default``.
+            the settings of the paper, which ``paper-waterz`` and ``paper-multicut`` mean too, or, for affinities of
+            long range, ``lifted-multicut`` or ``mutex-watershed``. None: ``default``.
         offsets: Displacement of each channel; nearest neighbours along z, y and x, in either direction, must be
-            among them, and no others are used.
+            among them. Others are used by lifted edges of long range and by the mutex watershed only.
         mask: Where to segment, bool (z, y, x). None: everywhere.
+        fragments: Over-segmentation to start from, integer ids (z, y, x), 0 for what is to stay 0. None: the method
+            makes its own.
         threads: Threads of the steps that can use them. None: one per core.
 
     Returns:
-        Ids 1 .. n (z, y, x) of the smallest sufficient unsigned type; 0 outside of ``mask`` only (and where the
-        method's ``mask_fragments`` leaves voxels out).
+        Ids 1 .. n (z, y, x) of the smallest sufficient unsigned type; 0 outside of ``mask`` only (and where
+        ``fragments`` are 0, or the method's ``mask_fragments`` leaves voxels out).
 
     Raises:
-        UserError: Affinities, offsets, mask or method are not as wanted.
+        UserError: Affinities, offsets, mask, fragments or method are not as wanted.
 
     Example:
         >>> import numpy as np
         >>> segment(np.ones((3, 1, 4, 4), dtype=np.float32)).max()
         np.uint8(1)
     """
-    swept = sweep_methods(affinities, [resolve_method(method)], offsets=offsets, mask=mask, threads=threads)
-    fragments, partitions = next(swept)
+    swept = sweep_methods(
+        affinities, [resolve_method(method)], offsets=offsets, mask=mask, fragments=fragments, threads=threads
+    )
+    pieces, partitions = next(swept)
     _, segments = next(partitions)
-    return segments[fragments]
+    return segments[pieces]
 
 
 def sweep(
@@ -96,6 +107,7 @@ def sweep(
     *,
     offsets: Sequence[Triple] = NEAREST,
     mask: ArrayLike | None = None,
+    fragments: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[float, Ids]]:
     """Segment with several values of a method's swept setting: agglomeration's threshold, multicut's beta.
@@ -108,6 +120,7 @@ def sweep(
         values: In any order.
         offsets: As in ``segment``.
         mask: As in ``segment``.
+        fragments: As in ``segment``.
         threads: As in ``segment``.
 
     Returns:
@@ -121,8 +134,8 @@ def sweep(
     checked = [with_value(method, checked_value(method, value)) for value in values]
     if not checked:
         raise UserError(f"values: wanted at least one {method.swept}, got none")
-    swept = sweep_methods(affinities, checked, offsets=offsets, mask=mask, threads=threads)
-    return ((value_of(each), segments[fragments]) for fragments, partitions in swept for each, segments in partitions)
+    swept = sweep_methods(affinities, checked, offsets=offsets, mask=mask, fragments=fragments, threads=threads)
+    return ((value_of(each), segments[pieces]) for pieces, partitions in swept for each, segments in partitions)
 
 
 def sweep_methods(
@@ -131,6 +144,7 @@ def sweep_methods(
     *,
     offsets: Sequence[Triple] = NEAREST,
     mask: ArrayLike | None = None,
+    fragments: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[NDArray[np.uint32], Iterator[tuple[Method, Ids]]]]:
     """Partition with several methods, without writing a voxel: what overlaps of fragments tell costs next to nothing.
@@ -143,6 +157,7 @@ def sweep_methods(
         methods: At least one, each with its own value of the swept setting.
         offsets: As in ``segment``.
         mask: As in ``segment``.
+        fragments: As in ``segment``; all methods start from them.
         threads: As in ``segment``.
 
     Returns:
@@ -154,23 +169,30 @@ def sweep_methods(
     Raises:
         UserError: As in ``segment``.
     """
+    several = list(methods)
     volume = AffinityVolume.checked(affinities, offsets, mask)
-    return (_partitioned(volume, same, threads) for same in _grouped(methods, lambda method: method.fragments))
+    if any(method.far for method in several):
+        check_far(volume, "lifted edges of long range")
+    if fragments is not None:
+        return iter([_partitioned(volume, several, given_fragments(fragments, volume), threads)])
+    return (
+        _partitioned(volume, same, same[0].fragments.flood(volume, threads), threads)
+        for same in _grouped(several, lambda method: method.fragments)
+    )
 
 
 def _partitioned(
-    volume: AffinityVolume, methods: Sequence[Method], threads: int | None
+    volume: AffinityVolume, methods: Sequence[Method], fragments: NDArray[np.uint32], threads: int | None
 ) -> tuple[NDArray[np.uint32], Iterator[tuple[Method, Ids]]]:
-    """Fragments of methods that share them, and the partitions of each."""
-    fragments = methods[0].fragments.flood(volume, threads)
-    histograms = any(method.histograms for method in methods)
-    graph = RegionGraph.of(fragments, volume, histograms=histograms, threads=threads)
+    """Fragments that methods share, and the partitions of each."""
+    wanted = {name: any(getattr(method, name) for method in methods) for name in ("histograms", "far")}
+    graph = RegionGraph.of(fragments, volume, **wanted, threads=threads)
 
     def partitions() -> Iterator[tuple[Method, Ids]]:
         for same in _grouped(methods, without_value):
             values = sorted(set(map(value_of, same)))
             for value, segments in zip(values, same[0].partitions(graph, values), strict=True):
-                yield with_value(same[0], value), merge_small(segments, graph, same[0].minimum_size)
+                yield with_value(same[0], value), same[0].cleaning.clean(segments, graph, fragments)
 
     return fragments, partitions()
 
@@ -181,6 +203,48 @@ def _grouped(methods: Iterable[Method], key: Callable[[Method], Component]) -> I
     for method in methods:
         groups.setdefault(key(method), []).append(method)
     return groups.values()
+
+
+def learn_affinity(
+    affinities: ArrayLike,
+    labels: ArrayLike,
+    method: Multicut | None = None,
+    *,
+    offsets: Sequence[Triple] = NEAREST,
+    mask: ArrayLike | None = None,
+    fragments: ArrayLike | None = None,
+    threads: int | None = None,
+) -> LearnedAffinity:
+    """Learn from labelled sections which fragments in contact are one neuron.
+
+    Contacts of fragments that labels know, those between sections and those within apart, are told from their
+    statistics by logistic regression.
+
+    Args:
+        affinities: As in `segment`; best of sections that the network has not been trained on.
+        labels: Ids of neurons (z, y, x); 0 where there is none, or where it is not known, as in sections between.
+        method: Its ``fragments`` are learned on. None: those of ``Multicut()``.
+        offsets: As in `segment`.
+        mask: As in `segment`.
+        fragments: As in `segment`.
+        threads: As in `segment`.
+
+    Returns:
+        What to take as ``affinity`` of a `Multicut` of the same fragments.
+
+    Raises:
+        UserError: As in `segment`; labels of another shape, or that know too little.
+    """
+    volume = AffinityVolume.checked(affinities, offsets, mask)
+    known = np.asarray(labels)
+    if known.dtype.kind not in "iu" or known.shape != volume.shape:
+        raise UserError(
+            f"labels: wanted integer ids of the shape of the affinities, {volume.shape}, got {known.dtype}"
+            f" {known.shape}: crop both to the same box, and set sections without labels to 0"
+        )
+    flood = (method or Multicut()).fragments.flood
+    pieces = flood(volume, threads) if fragments is None else given_fragments(fragments, volume)
+    return LearnedAffinity.fitted(RegionGraph.of(pieces, volume, histograms=True, threads=threads), pieces, known)
 
 
 def value_of(method: Method) -> float:

@@ -1,0 +1,102 @@
+"""What two fragments in contact are likely to be one by, and what it costs to cut between them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ssns.segmentation.graph import RegionGraph
+from ssns.segmentation.learning import FEATURES, edge_features, known_contacts, logistic_weights
+from ssns.settings import Component
+
+Weighting = Literal["all", "xyz", "z", "none"]
+"""By what contact area, over the largest, costs are multiplied: that of all contacts; that of contacts between sections
+and of those within sections, each over the largest of its own kind; of those between sections only; or not."""
+
+
+class MeanAffinity(Component):
+    """The mean affinity."""
+
+    type: Literal["mean"] = "mean"
+    histograms: ClassVar[bool] = False
+
+    def of(self, graph: RegionGraph) -> NDArray[np.float64]:
+        """Affinity of each contact, 0 to 1, (e,)."""
+        return graph.mean
+
+
+class QuantileAffinity(Component):
+    """A quantile of the affinities, from a histogram of 256 bins."""
+
+    type: Literal["quantile"] = "quantile"
+    quantile: int = Field(default=50, ge=0, le=100, description="Percentage of the quantile; 50 is the median")
+    histograms: ClassVar[bool] = True
+
+    def of(self, graph: RegionGraph) -> NDArray[np.float64]:
+        """Affinity of each contact, 0 to 1, (e,)."""
+        return graph.quantile(self.quantile)
+
+
+Weights = Annotated[tuple[float, ...], Field(min_length=len(FEATURES) + 1, max_length=len(FEATURES) + 1)]
+
+
+class LearnedAffinity(Component):
+    """Probability of being one, by logistic regression on statistics of the contact: `learn_affinity` fits it."""
+
+    type: Literal["learned"] = "learned"
+    between: Weights = Field(description="Weight of each statistic for contacts between sections, and the constant")
+    within: Weights = Field(description="The same for contacts within sections")
+    histograms: ClassVar[bool] = True
+
+    @classmethod
+    def fitted(cls, graph: RegionGraph, fragments: NDArray[Any], labels: NDArray[Any]) -> LearnedAffinity:
+        """The regression of the contacts that labels know: see `learning.known_contacts`.
+
+        Raises:
+            UserError: All of one kind are inside of neurons, or none is.
+        """
+        known, same = known_contacts(graph, fragments, labels)
+        features = edge_features(graph)
+        kinds = {"between": graph.between & known, "within": ~graph.between & known}
+        return cls(**{kind: logistic_weights(features[rows], same[rows], kind) for kind, rows in kinds.items()})
+
+    def of(self, graph: RegionGraph) -> NDArray[np.float64]:
+        """Affinity of each contact, 0 to 1, (e,)."""
+        weights = np.where(graph.between[:, None], np.array(self.between), np.array(self.within))
+        logits = (edge_features(graph) * weights[:, :-1]).sum(axis=1) + weights[:, -1]
+        affinities: NDArray[np.float64] = 1 / (1 + np.exp(-logits.clip(-30, 30)))
+        return affinities
+
+
+EdgeAffinity = Annotated[MeanAffinity | QuantileAffinity | LearnedAffinity, Field(discriminator="type")]
+
+
+def log_odds(affinity: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """Costs of cutting, positive where it attracts.
+
+    ``log((1 - p) / p) + log((1 - beta) / beta)`` with the boundary probability ``p = 0.998 (1 - affinity) + 0.001``,
+    which keeps the logarithm finite.
+
+    Args:
+        affinity: 0 to 1.
+        beta: Bias in (0, 1); 0.5 is none.
+    """
+    boundary = 0.998 * (1 - affinity) + 0.001
+    costs: NDArray[np.float64] = np.log((1 - boundary) / boundary) + np.log((1 - beta) / beta)
+    return costs
+
+
+def edge_weights(graph: RegionGraph, weighting: Weighting) -> NDArray[np.float64]:
+    """What the cost of each contact is multiplied by, 0 to 1, (e,): the weighting schemes of python-elf."""
+    area, between = graph.area, graph.between
+    weights = np.ones(area.shape)
+    if weighting == "all":
+        weights = area / area.max(initial=1)
+    if weighting in ("z", "xyz"):
+        weights[between] = area[between] / area[between].max(initial=1)
+    if weighting == "xyz":
+        weights[~between] = area[~between] / area[~between].max(initial=1)
+    return weights
