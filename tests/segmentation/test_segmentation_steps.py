@@ -124,6 +124,43 @@ def test_fragments_graphs_and_trees_are_shared(monkeypatch):
     assert calls == ["flood", "of", "tree", "tree"] * 2
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_methods_own_fragments_can_be_given_whatever_their_ids(method):
+    affinities = blurred_noise((3, 40, 50))
+    mask = np.ones(affinities.shape[1:], dtype=bool)
+    mask[:, :, 20:23] = False
+    fragments, partitions = sweep_fragments(affinities, method, [0.5], mask=mask)
+    wanted = next(partitions)[1][fragments]
+    unmasked = np.where(mask, fragments, 3)
+    names = np.random.default_rng(0).permutation(np.arange(1, 1 + fragments.max())).astype(np.uint64) << np.uint64(40)
+    for ids in (unmasked, unmasked.astype(np.int16), names[unmasked - 1]):
+        ((_, found),) = sweep(affinities, method, [0.5], mask=mask, fragments=ids)
+        assert np.array_equal(found > 0, mask)
+        assert ids is not unmasked or np.array_equal(found, wanted)
+
+
+def test_where_fragments_are_0_segments_are_0():
+    fragments = np.array([[[5, 5, 0, 7, 7]]])
+    found = segment(np.ones((3, 1, 1, 5), np.float32), "waterz", fragments=fragments)
+    assert found.tolist() == [[[1, 1, 0, 2, 2]]]
+
+
+@pytest.mark.parametrize(
+    ("fragments", "message"),
+    [
+        (
+            np.ones((1, 2, 3), int),
+            r"fragments: wanted integer ids of the shape of the affinities, \(1, 2, 2\), got int64",
+        ),
+        (np.ones((1, 2, 2)), "fragments: wanted integer ids .* got float64"),
+        (np.full((1, 2, 2), -1), "fragments: wanted ids from 0 on, got -1"),
+    ],
+)
+def test_impossible_fragments_are_told(fragments, message):
+    with pytest.raises(UserError, match=message):
+        segment(np.ones((3, 1, 2, 2), dtype=np.float32), fragments=fragments)
+
+
 def test_presets_are_the_papers_and_the_default_is_one_of_them():
     assert PRESETS["paper-waterz"].model_dump() == {
         "type": "agglomeration",
@@ -151,7 +188,7 @@ def test_presets_are_the_papers_and_the_default_is_one_of_them():
         },
         "affinity": {"type": "mean"},
         "weighting": "all",
-        "lifted": None,
+        "lifted": {"type": "none"},
         "solver": {"type": "kernighan_lin", "iterations": 100},
         "beta": 0.5,
         "cleaning": {"holes": False, "islands": False, "minimum_size": 0},

@@ -12,7 +12,7 @@ from ssns.segmentation.fragments import (
     SeededWatershed,
 )
 from ssns.segmentation.inputs import check_nearest
-from ssns.segmentation.lifted import GraphDistance, LongRange
+from ssns.segmentation.lifted import GraphDistance, LongRange, NoneLifted
 from ssns.segmentation.multicut import Multicut
 from ssns.segmentation.mutex import MutexWatershed
 from ssns.segmentation.solvers import FusionMoves, GreedyAdditive, KernighanLin, MutexClustering
@@ -57,6 +57,7 @@ __all__ = [
     "Multicut",
     "MutexClustering",
     "MutexWatershed",
+    "NoneLifted",
     "QuantileAffinity",
     "QuantileScore",
     "SeededWatershed",

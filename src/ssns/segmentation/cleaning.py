@@ -11,6 +11,7 @@ from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ssns.kernels import compiled
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.relabelling import Ids, relabel
 from ssns.settings import Component
@@ -89,9 +90,10 @@ class Extent:
 
 
 def fill_holes(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Ids:
-    """Give segments that one other encloses to that one, until there is none.
+    """Give segments that one other encloses to that one.
 
-    A segment is enclosed that touches one other and nothing else, neither an end of the volume nor region 0.
+    A segment is enclosed by another where every path through touching segments from it to an end of the volume, or to
+    region 0, leads through that one. What encloses may be enclosed itself: the outermost takes all.
 
     Args:
         segments: As in `merge_small`.
@@ -102,16 +104,49 @@ def fill_holes(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Id
         As `merge_small`.
     """
     result = relabel(segments)
-    while True:
-        merged, places = graph.contracted(result), extent.contracted(result)
-        neighbours = np.bincount(merged.pairs.ravel(), minlength=len(merged.voxels))
-        enclosed = (neighbours == 1) & ~places.open
-        one, other = merged.pairs.T
-        inner = np.concatenate([one[enclosed[one]], other[enclosed[other] & ~enclosed[one]]])
-        outer = np.concatenate([other[enclosed[one]], one[enclosed[other] & ~enclosed[one]]])
-        if inner.size == 0:
-            return result
-        result = _joined(result, inner, outer)
+    merged, places = graph.contracted(result), extent.contracted(result)
+    count = len(merged.voxels)
+    ends = np.flatnonzero(places.open[1:]) + 1
+    one, other = np.concatenate([merged.pairs.T, [np.zeros_like(ends), ends]], axis=1)
+    touching = coo_array((np.ones(one.size, dtype=bool), (one, other)), shape=(count, count))
+    touching = (touching + touching.T).tocsr()
+    return relabel(_enclosing(touching.indptr, touching.indices)[result])
+
+
+@compiled
+def _enclosing(starts: NDArray[np.int32], neighbours: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The outermost node that parts each one from node 0, or itself: by depth-first search (Hopcroft, Tarjan 1973).
+
+    Args:
+        starts: Neighbours of node ``i`` are from ``starts[i]`` to ``starts[i + 1]``, (n + 2,).
+        neighbours: Each edge both ways.
+    """
+    count = len(starts) - 1
+    following, parent = starts[:-1].copy(), np.full(count, -1, np.int64)
+    # When a node was met, -1 before that; and the earliest node met by an edge from it or from what was met through it.
+    met, earliest = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+    order = np.zeros(count, np.int64)
+    met[0], seen, node = 0, 1, 0
+    while node >= 0:
+        if following[node] == starts[node + 1]:
+            if parent[node] >= 0:
+                earliest[parent[node]] = min(earliest[parent[node]], earliest[node])
+            node = parent[node]
+            continue
+        other = neighbours[following[node]]
+        following[node] += 1
+        if met[other] >= 0:
+            earliest[node] = min(earliest[node], met[other])
+        else:
+            parent[other], met[other], earliest[other], order[seen] = node, seen, seen, other
+            seen += 1
+            node = other
+    owner = np.arange(count)
+    for other in order[1:seen]:
+        node = parent[other]
+        if owner[node] != node or (node > 0 and earliest[other] >= met[node]):
+            owner[other] = owner[node]
+    return owner
 
 
 def merge_islands(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Ids:

@@ -58,11 +58,12 @@ def known_contacts(
     Returns:
         Two arrays, (e,).
     """
-    names, neurons = np.unique(labels, return_inverse=True)
-    neurons = neurons.ravel() + (1 if names[0] != 0 else 0)
-    overlaps = coo_array((np.ones(neurons.size), (fragments.ravel(), neurons))).tocsr()
+    names, neurons = np.unique(np.append(labels, 0), return_inverse=True)
+    overlaps = coo_array(
+        (np.ones(labels.size), (fragments.ravel(), neurons[:-1])), shape=(len(graph.voxels), len(names) + 1)
+    ).tocsr()[:, 1:]
     overlaps.sum_duplicates()
-    most = np.asarray(overlaps.argmax(axis=1)).ravel()
+    most = overlaps.argmax(axis=1).ravel() + 1
     most[2 * overlaps.max(axis=1).toarray().ravel() < graph.voxels] = 0
     first, second = most[graph.pairs].T
     return (first > 0) & (second > 0), first == second

@@ -30,6 +30,18 @@ class LiftedEdges(NamedTuple):
     size: NDArray[np.int64]
 
 
+class NoneLifted(Component):
+    """No lifted edge."""
+
+    type: Literal["none"] = "none"
+    strength: ClassVar[float] = 1.0
+    far: ClassVar[bool] = False
+
+    def edges(self, graph: RegionGraph, affinity: NDArray[np.float64]) -> LiftedEdges:  # noqa: ARG002  there are none
+        """None; see `GraphDistance`."""
+        return LiftedEdges(np.empty((0, 2), np.int64), np.empty(0), np.empty(0, np.int64))
+
+
 class LongRange(Component):
     """Pairs met at offsets beyond the nearest neighbours, by their mean affinity there."""
 
@@ -81,7 +93,7 @@ class GraphDistance(Component):
         return LiftedEdges(*(each[near] for each in found))
 
 
-Lifted = Annotated[LongRange | GraphDistance, Field(discriminator="type")]
+Lifted = Annotated[NoneLifted | LongRange | GraphDistance, Field(discriminator="type")]
 
 
 def _surface_centres(graph: RegionGraph) -> NDArray[np.float64]:

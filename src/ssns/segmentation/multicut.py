@@ -12,7 +12,7 @@ from ssns.segmentation.cleaning import Cleaning
 from ssns.segmentation.costs import EdgeAffinity, MeanAffinity, Weighting, edge_weights, log_odds
 from ssns.segmentation.fragments import DistanceTransformWatershed, Fragments
 from ssns.segmentation.graph import RegionGraph
-from ssns.segmentation.lifted import Lifted, LiftedEdges
+from ssns.segmentation.lifted import Lifted, NoneLifted
 from ssns.segmentation.relabelling import Ids, relabel
 from ssns.segmentation.solvers import CutProblem, KernighanLin, Solver
 from ssns.settings import Component
@@ -32,7 +32,7 @@ class Multicut(Component):
         description="Costs are multiplied by contact area over the largest of all; over that of contacts between"
         " sections and of those within, each kind apart (xyz); for those between sections only (z); or not (none)",
     )
-    lifted: Lifted | None = Field(default=None, description="Edges between fragments that do not touch")
+    lifted: Lifted = Field(default=NoneLifted(), description="Edges between fragments that do not touch")
     solver: Solver = Field(default=KernighanLin(), description="How the minimum is approached")
     beta: float = Field(default=0.5, gt=0, lt=1, description="Bias of the costs: the higher, the more segments")
     cleaning: Cleaning = Field(default=Cleaning(), description="What is done about segments that cannot be neurons")
@@ -47,7 +47,7 @@ class Multicut(Component):
     @property
     def far(self) -> bool:
         """Whether the graph has to count pairs at offsets beyond the nearest neighbours."""
-        return self.lifted is not None and self.lifted.far
+        return self.lifted.far
 
     def partitions(self, graph: RegionGraph, betas: Sequence[float]) -> Iterator[Ids]:
         """Partitions of fragments.
@@ -70,17 +70,14 @@ class Multicut(Component):
     def problems(self, graph: RegionGraph, betas: Sequence[float]) -> Iterator[CutProblem]:
         """What is solved for each bias."""
         affinity, weights = self.affinity.of(graph), edge_weights(graph, self.weighting)
-        lifted = _NONE if self.lifted is None else self.lifted.edges(graph, affinity)
-        strength = 0.0 if self.lifted is None else self.lifted.strength
-        share = lifted.size / lifted.size.max(initial=1) if self.weighting != "none" else np.ones(len(lifted.size))
+        lifted, scale = self.lifted.edges(graph, affinity), np.full(1, self.lifted.strength)
+        if self.weighting != "none":
+            scale = scale * lifted.size / lifted.size.max(initial=1)
         for beta in betas:
             yield CutProblem(
                 nodes=len(graph.voxels),
                 pairs=graph.pairs,
                 costs=log_odds(affinity, beta) * weights,
                 lifted_pairs=lifted.pairs,
-                lifted_costs=log_odds(lifted.affinity, beta) * share * strength,
+                lifted_costs=log_odds(lifted.affinity, beta) * scale,
             )
-
-
-_NONE = LiftedEdges(np.empty((0, 2), np.int64), np.empty(0), np.empty(0, np.int64))

@@ -85,31 +85,25 @@ class FusionMoves(Component):
     """Fusions of the Kernighan-Lin solution with watersheds of noisy costs (Beier et al. 2015)."""
 
     type: Literal["fusion_moves"] = "fusion_moves"
-    iterations: int = Field(default=1000, ge=0, description="Most proposals")
-    patience: int = Field(default=25, ge=1, description="Proposals without improvement after which it ends")
+    iterations: int = Field(default=100, ge=0, description="Most rounds of two proposals")
+    patience: int = Field(default=10, ge=1, description="Rounds without improvement after which it ends")
     seeds: float = Field(default=0.05, gt=0, le=1, description="Seeds of a proposal, as a share of the fragments")
-    sigma: float = Field(default=2.0, ge=0, description="Standard deviation of the noise on costs")
+    noise: float = Field(default=1.0, ge=0, description="Standard deviation of the noise, over that of the costs")
     seed: int = Field(default=0, ge=0, description="Of the noise")
 
     def solve(self, problem: CutProblem) -> NDArray[np.uint64]:
         """Label of each node."""
+        proposals = multicut.WatershedProposalGenerator(
+            sigma=self.noise * problem.costs.std(), n_seeds_fraction=self.seeds, seed=self.seed
+        )
         settings = {
-            "proposal_generator": multicut.WatershedProposalGenerator(
-                sigma=self.sigma, n_seeds_fraction=self.seeds, seed=self.seed
-            ),
+            "proposal_generator": proposals,
             "number_of_iterations": self.iterations,
             "stop_if_no_improvement": self.patience,
         }
-        kernighan_lin, lifted = multicut.KernighanLinMulticut(), lifted_multicut.LiftedKernighanLinMulticut()
-        return _optimized(
-            problem,
-            multicut.ChainedMulticutSolvers(
-                [kernighan_lin, multicut.FusionMoveMulticut(sub_solver=kernighan_lin, **settings)]
-            ),
-            lifted_multicut.LiftedChainedSolvers(
-                [lifted, lifted_multicut.FusionMoveLiftedMulticut(sub_solver=lifted, **settings)]
-            ),
-        )
+        plain = [multicut.KernighanLinMulticut(), multicut.FusionMoveMulticut(**settings)]
+        lifted = [lifted_multicut.LiftedKernighanLinMulticut(), lifted_multicut.FusionMoveLiftedMulticut(**settings)]
+        return _optimized(problem, multicut.ChainedMulticutSolvers(plain), lifted_multicut.LiftedChainedSolvers(lifted))
 
 
 class MutexClustering(Component):
