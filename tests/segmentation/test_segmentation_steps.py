@@ -16,9 +16,13 @@ from ssns.segmentation import (
     PRESETS,
     Agglomeration,
     Cleaning,
+    FusionMoves,
+    GraphDistance,
     MeanScore,
     Method,
     Multicut,
+    MutexClustering,
+    QuantileAffinity,
     QuantileScore,
     SeededWatershed,
     segment,
@@ -33,6 +37,8 @@ METHODS = [
     *(pytest.param(name, id=name) for name in ("default", "paper-waterz", "paper-multicut")),
     pytest.param(Agglomeration(score=MeanScore(), queue="exact", cleaning=Cleaning(minimum_size=5)), id="mean"),
     pytest.param(Multicut(fragments=SeededWatershed()), id="multicut of the paper's fragments"),
+    pytest.param(Multicut(lifted=GraphDistance(), weighting="xyz", solver=FusionMoves()), id="lifted multicut"),
+    pytest.param(Multicut(affinity=QuantileAffinity(), solver=MutexClustering()), id="mutex clustering"),
 ]
 
 

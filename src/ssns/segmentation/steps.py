@@ -174,7 +174,8 @@ def sweep_methods(
     if any(method.far for method in several):
         check_far(volume, "lifted edges of long range")
     if fragments is not None:
-        return iter([_partitioned(volume, several, given_fragments(fragments, volume), threads)])
+        given = given_fragments(fragments, volume)
+        return (_partitioned(volume, all_of_them, given, threads) for all_of_them in [several])
     return (
         _partitioned(volume, same, same[0].fragments.flood(volume, threads), threads)
         for same in _grouped(several, lambda method: method.fragments)
