@@ -54,7 +54,7 @@ CLEANINGS = {
     "holes, islands, 500": Cleaning(holes=True, islands=True, minimum_size=500),
 }
 
-CLEANED = ("agglomeration, mean", "multicut, Kernighan-Lin")
+CLEANED = ("agglomeration, mean", "agglomeration, median from the maximum", "multicut, Kernighan-Lin")
 """Methods that are scored with each cleaning."""
 
 
