@@ -242,7 +242,7 @@ def measured(way: Way, folder: Path, sections: int, repeat: int) -> dict[str, An
         "shape": labels.shape,
         "seconds": min(wall),
         "processor": min(processor),
-        "megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - imports) / 1e6,
+        "megabytes": (peak_bytes() - imports) / 1e6,
     }
     if segmentation is not None:
         scores = ssns.score(segmentation, labels)
@@ -268,6 +268,12 @@ def loaded(folder: Path, sections: int, floats: bool, side: int | None = None) -
 def processor_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had; ``ru_maxrss`` may be that of the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
 
 
 def first_calls() -> tuple[float, float]:

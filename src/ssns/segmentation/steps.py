@@ -186,8 +186,8 @@ def _partitioned(
     volume: AffinityVolume, methods: Sequence[Method], fragments: NDArray[np.uint32], threads: int | None
 ) -> tuple[NDArray[np.uint32], Iterator[tuple[Method, Ids]]]:
     """Fragments that methods share, and the partitions of each."""
-    wanted = {name: any(getattr(method, name) for method in methods) for name in ("histograms", "far")}
-    graph = RegionGraph.of(fragments, volume, **wanted, threads=threads)
+    histograms, far = any(method.histograms for method in methods), any(method.far for method in methods)
+    graph = RegionGraph.of(fragments, volume, histograms=histograms, far=far, threads=threads)
 
     def partitions() -> Iterator[tuple[Method, Ids]]:
         for same in _grouped(methods, without_value):
