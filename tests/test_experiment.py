@@ -164,7 +164,7 @@ class TestMistakes:
             (
                 {"segmentation__method__fragments": {"type": "magic"}},
                 "segmentation.method.fragments.type: there is no 'magic'; known here: distance_transform_watershed,"
-                " lsd_watershed, seeded_watershed",
+                " lsd_watershed, mutex_watershed, seeded_watershed",
             ),
             (
                 {"augmentation__steps": [{"probability": 0.5}]},
@@ -199,6 +199,10 @@ class TestMistakes:
             (
                 {"offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, 0]]},
                 "offsets: wanted displacements, got (0, 0, 0), from a voxel to itself: leave it out",
+            ),
+            (
+                {"segmentation__method__type": "multicut", "segmentation__method__lifted__type": "long_range"},
+                "segmentation: offsets: lifted edges of long range wanted some beyond the nearest neighbours, got",
             ),
             (
                 {"offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -3]]},

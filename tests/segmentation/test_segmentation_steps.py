@@ -25,6 +25,7 @@ from ssns.segmentation import (
     QuantileAffinity,
     QuantileScore,
     SeededWatershed,
+    resolve_method,
     segment,
     sweep,
     sweep_methods,
@@ -135,7 +136,7 @@ def test_a_methods_own_fragments_can_be_given_whatever_their_ids(method):
     affinities = blurred_noise((3, 40, 50))
     mask = np.ones(affinities.shape[1:], dtype=bool)
     mask[:, :, 20:23] = False
-    fragments, partitions = next(sweep_methods(affinities, [with_value(method, 0.5)], mask=mask))
+    fragments, partitions = next(sweep_methods(affinities, [with_value(resolve_method(method), 0.5)], mask=mask))
     wanted = next(partitions)[1][fragments]
     unmasked = np.where(mask, fragments, 3)
     names = np.random.default_rng(0).permutation(np.arange(1, 1 + fragments.max())).astype(np.uint64) << np.uint64(40)

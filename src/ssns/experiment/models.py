@@ -17,7 +17,16 @@ from ssns.perturb import Engine, default_augmentation
 from ssns.prediction import PredictionSettings
 from ssns.presets import Preset
 from ssns.sampling import Beyond
-from ssns.segmentation import CANDIDATES, DEFAULT_METHOD, Method, check_nearest, checked_value, value_of, with_value
+from ssns.segmentation import (
+    CANDIDATES,
+    DEFAULT_METHOD,
+    Method,
+    check_nearest,
+    check_offsets,
+    checked_value,
+    value_of,
+    with_value,
+)
 from ssns.settings import Component
 from ssns.space import Box, Triple, triple
 from ssns.training import Objective, PretrainingSettings, SupervisedObjective, TrainingSettings, TransferSettings
@@ -246,3 +255,11 @@ class Experiment(Component):
             raise UserError("offsets: wanted displacements, got (0, 0, 0), from a voxel to itself: leave it out")
         check_nearest(offsets)
         return offsets
+
+    @field_validator("segmentation")
+    @classmethod
+    def _of_these_offsets(cls, segmentation: SegmentationSettings, info: ValidationInfo) -> SegmentationSettings:
+        if "offsets" in info.data:
+            for method in segmentation.compared:
+                check_offsets(method, info.data["offsets"])
+        return segmentation

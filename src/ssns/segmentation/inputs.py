@@ -90,7 +90,7 @@ class AffinityVolume:
     @property
     def far(self) -> tuple[int, ...]:
         """Channels of the offsets beyond the nearest neighbours."""
-        return tuple(i for i, offset in enumerate(self.offsets) if sum(map(abs, offset)) > 1)
+        return _far_channels(self.offsets)
 
     def _stored(self, axis: int, z: int) -> NDArray[Any]:
         """As `section`, in the type of the volume.
@@ -138,17 +138,21 @@ def check_nearest(offsets: Sequence[Triple]) -> None:
             )
 
 
-def check_far(volume: AffinityVolume, purpose: str) -> None:
-    """Refuse affinities that have nearest neighbours only.
+def check_far(offsets: Sequence[Triple], purpose: str) -> None:
+    """Refuse offsets that are of nearest neighbours only.
 
     Raises:
         UserError: There is no other offset; the message names the purpose.
     """
-    if not volume.far:
+    if not _far_channels(offsets):
         raise UserError(
-            f"offsets: {purpose} wanted some beyond the nearest neighbours, got {volume.offsets}: predict with"
+            f"offsets: {purpose} wanted some beyond the nearest neighbours, got {tuple(offsets)}: predict with"
             " long-range offsets too, or do without it"
         )
+
+
+def _far_channels(offsets: Sequence[Triple]) -> tuple[int, ...]:
+    return tuple(i for i, offset in enumerate(offsets) if sum(map(abs, offset)) > 1)
 
 
 def given_fragments(fragments: ArrayLike, volume: AffinityVolume) -> NDArray[np.uint32]:

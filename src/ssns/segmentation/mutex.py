@@ -42,7 +42,7 @@ class MutexWatershed(Component):
         Raises:
             UserError: There is no long-range channel.
         """
-        check_far(volume, "the mutex watershed")
+        check_far(volume.offsets, "the mutex watershed")
         weights = np.empty((3 + len(volume.far), *volume.shape), np.float32)
         for z in range(volume.shape[0]):
             for axis in range(3):

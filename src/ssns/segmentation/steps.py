@@ -172,7 +172,7 @@ def sweep_methods(
     several = list(methods)
     volume = AffinityVolume.checked(affinities, offsets, mask)
     if any(method.far for method in several):
-        check_far(volume, "lifted edges of long range")
+        check_far(volume.offsets, "lifted edges of long range")
     if fragments is not None:
         given = given_fragments(fragments, volume)
         return (_partitioned(volume, all_of_them, given, threads) for all_of_them in [several])
@@ -204,6 +204,18 @@ def _grouped(methods: Iterable[Method], key: Callable[[Method], Component]) -> I
     for method in methods:
         groups.setdefault(key(method), []).append(method)
     return groups.values()
+
+
+def check_offsets(method: Method, offsets: Sequence[Triple]) -> None:
+    """Refuse offsets that a method, with its own fragments, cannot segment with.
+
+    Raises:
+        UserError: It needs long-range ones, and there are none.
+    """
+    if method.far:
+        check_far(offsets, "lifted edges of long range")
+    if isinstance(method.fragments, MutexWatershed):
+        check_far(offsets, "the mutex watershed")
 
 
 def learn_affinity(
