@@ -49,7 +49,7 @@ def test_after_a_sweep_of_methods_the_chosen_one_is_scored_and_the_page_shows_al
     content |= {"method": content["others"][0]["method"] | {"beta": 0.3}, "value": 0.3}
     folder.choice.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"agglomeration.* has not been chosen"):
-        evaluate_experiment(toy(path, segmentation__candidates=[{"type": "multicut", "minimum_size": 3}]))
+        evaluate_experiment(toy(path, segmentation__candidates=[{"type": "multicut", "cleaning": {"minimum_size": 3}}]))
     experiment = toy(path, segmentation__candidates=[{"type": "multicut"}])  # the sweep was asked for beside it
     with pytest.raises(UserError, match="a-validation was made before a change of method"):
         evaluate_experiment(experiment)
@@ -57,7 +57,7 @@ def test_after_a_sweep_of_methods_the_chosen_one_is_scored_and_the_page_shows_al
     evaluate_experiment(experiment)
     page = folder.report.read_text()
     assert "Methods on the validation regions" in page
-    assert page.count("<td>multicut, distance_transform_watershed, kernighan_lin</td>") == 1
+    assert page.count("<td>multicut, distance_transform_watershed, mean, kernighan_lin</td>") == 1
 
 
 def write_segmentation(folder, part, segmentation) -> None:

@@ -17,6 +17,7 @@ from ssns.segmentation import (
     CANDIDATES,
     DEFAULT_METHOD,
     Agglomeration,
+    Cleaning,
     GridSeeds,
     Multicut,
     QuantileScore,
@@ -180,7 +181,11 @@ class TestSweepOfMethods:
             assert json.loads(folder.choice.read_text())["validation"] == together[method_name(method)]
 
     def test_what_is_compared_can_be_listed_and_a_second_run_skips(self, path, capsys):
-        candidates = [{"type": "multicut"}, {"type": "multicut", "beta": 0.1}, {"type": "multicut", "minimum_size": 5}]
+        candidates = [
+            {"type": "multicut"},
+            {"type": "multicut", "beta": 0.1},
+            {"type": "multicut", "cleaning": {"minimum_size": 5}},
+        ]
         experiment = toy(path, segmentation__sweep=True, segmentation__candidates=candidates)
         folder = write_affinities(experiment)
         segment_experiment(experiment)
@@ -205,9 +210,9 @@ class TestSweepOfMethods:
 @pytest.mark.parametrize(
     ("method", "name"),
     [
-        (Multicut(beta=0.3), "multicut, distance_transform_watershed, kernighan_lin"),
+        (Multicut(beta=0.3), "multicut, distance_transform_watershed, mean, kernighan_lin"),
         (
-            Agglomeration(minimum_size=9, queue="exact"),
+            Agglomeration(cleaning=Cleaning(minimum_size=9), queue="exact"),
             "agglomeration, seeded_watershed, quantile, queue exact, minimum_size 9",
         ),
         (DEFAULT_METHOD, "agglomeration, distance_transform_watershed, mean"),

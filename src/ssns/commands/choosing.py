@@ -104,7 +104,8 @@ def method_name(method: Method) -> str:
     for name, field in type(method).model_fields.items():
         value = getattr(method, name)
         if isinstance(value, BaseModel):
-            words += [getattr(value, "type", name), *_unusual(value)]
+            kind = getattr(value, "type", "none")
+            words += [*([] if kind == "none" else [kind]), *_unusual(value)]
         elif name != method.swept and value != field.default:
             words.append(f"{name} {value}")
     return ", ".join(words)
