@@ -215,7 +215,7 @@ class TestSweepOfMethods:
             Agglomeration(cleaning=Cleaning(minimum_size=9), queue="exact"),
             "agglomeration, seeded_watershed, quantile, queue exact, minimum_size 9",
         ),
-        (DEFAULT_METHOD, "agglomeration, distance_transform_watershed, mean"),
+        (DEFAULT_METHOD, "agglomeration, distance_transform_watershed, mean, islands True"),
         (
             Agglomeration(fragments=SeededWatershed(seeds=GridSeeds(spacing=4)), score=QuantileScore(start="all")),
             "agglomeration, seeded_watershed, seeds grid, spacing 4, quantile, start all",

@@ -152,8 +152,8 @@ def _enclosing(starts: NDArray[np.int32], neighbours: NDArray[np.int32]) -> NDAr
 def merge_islands(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Ids:
     """Give segments within one section to the neighbours in the sections beside it.
 
-    Each joins that of highest mean affinity along z (then the largest contact, then the largest id). Segments in the
-    first and the last section stay: they may go on beyond the volume.
+    Each joins that of highest mean affinity (then the largest contact, then the largest id), if it has any. Segments in
+    the first and the last section stay: they may go on beyond the volume.
 
     Args:
         segments: As in `merge_small`.
@@ -166,7 +166,7 @@ def merge_islands(segments: NDArray[Any], graph: RegionGraph, extent: Extent) ->
     result = relabel(segments)
     merged, places = graph.contracted(result), extent.contracted(result)
     island = (places.first == places.last) & (places.first > 0) & (places.last < places.depth - 1)
-    return _joined(result, *_best_neighbours(merged, island, merged.area_z > 0))
+    return _joined(result, *_best_neighbours(merged, island, (merged.area_z > 0) & (merged.total > 0)))
 
 
 def merge_small(segments: NDArray[Any], graph: RegionGraph, minimum_size: int) -> Ids:
