@@ -4,6 +4,7 @@ import bioimage_cpp
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt, label, maximum_filter
+from skimage.feature import peak_local_max
 from toy_affinities import blurred_noise, boxes, perfect, same_partition
 
 from ssns.affinities import NEAREST
@@ -88,13 +89,15 @@ def test_lsd_watershed_drops_fragments_of_low_affinity():
 
 
 @pytest.mark.parametrize("minimum_size", [0, 100])
-def test_distance_transform_watershed_is_made_of_the_steps_of_python_elf(mahotas, minimum_size):
+def test_distance_transform_watershed_is_made_of_the_steps_of_python_elf(minimum_size):
     method = DistanceTransformWatershed(minimum_size=minimum_size)
     count = 0
     for boundary, got in zip(1 - AFFINITIES[1:].min(axis=0), method.flood(volume()), strict=True):
         distance = bioimage_cpp.distance.distance_transform(boundary <= 0.25)
         distance = bioimage_cpp.filters.gaussian_smoothing(distance, 2.0)
-        seeds, _ = mahotas.label(mahotas.regmax(distance, Bc=np.ones((3, 3))))
+        maxima = np.zeros(distance.shape, bool)
+        maxima[tuple(peak_local_max(distance, min_distance=1, exclude_border=False).T)] = True
+        seeds, _ = label(maxima, np.ones((3, 3)))
         smooth = bioimage_cpp.filters.gaussian_smoothing(boundary, 2.0)
         height = 0.9 * smooth + (1 - 0.9) * (1 - (distance - distance.min()) / distance.max())
         wanted = bioimage_cpp.segmentation.watershed(height, seeds.astype(np.uint32))

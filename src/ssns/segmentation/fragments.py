@@ -183,13 +183,14 @@ class DistanceTransformWatershed(Component):
         return flood_rising(levels, relabel(kept).astype(np.uint32)[labels])
 
     def _landscape(self, boundary: Floats, inside: Mask) -> tuple[Labels, Labels]:
-        """Levels, of boundary strength and nearness to a boundary; and seeds, farthest from any."""
+        """Levels, of boundary strength and nearness to a boundary; and seeds, the local maxima of the distance to any."""
         distance = np.sqrt(squared_distance(inside), dtype=np.float32)
         distance = bioimage_cpp.filters.gaussian_smoothing(distance, self.sigma_seeds)
         smooth = bioimage_cpp.filters.gaussian_smoothing(boundary, self.sigma_weights)
         nearness = 1 - (distance - distance.min()) / distance.max()
         levels = stretched(self.alpha * smooth + (1 - self.alpha) * nearness)
-        return levels, _connected(regional_maxima(distance, diagonal=True) > 0)
+        maxima = (distance == maximum_filter(distance, 3)) & (distance > distance.min())
+        return levels, _connected(maxima, diagonal=True)
 
 
 Fragments = Annotated[
@@ -222,9 +223,10 @@ def _levels(boundary: Floats) -> Labels:
     return ranks((boundary * np.float32(1 << 24)).astype(np.uint32))
 
 
-def _connected(pixels: Mask) -> Labels:
-    """Ids of the pieces that are connected along the axes."""
-    labels: Labels = bioimage_cpp.segmentation.label(pixels, connectivity=1).astype(np.uint32)
+def _connected(pixels: Mask, *, diagonal: bool = False) -> Labels:
+    """Ids of the pieces that are connected along the axes, or over edges and corners too."""
+    connectivity = pixels.ndim if diagonal else 1
+    labels: Labels = bioimage_cpp.segmentation.label(pixels, connectivity=connectivity).astype(np.uint32)
     return labels
 
 

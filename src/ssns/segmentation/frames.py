@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,11 @@ def unframed(values: NDArray[Any]) -> NDArray[Any]:
     return values[(slice(1, -1),) * values.ndim]
 
 
-def steps(shape: tuple[int, ...], *, diagonal: bool = False) -> NDArray[np.int64]:
-    """How far the neighbours of a voxel are from it in the flat line, ascending.
+def steps(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """How far the neighbours of a voxel along the axes are from it in the flat line, ascending.
 
     Args:
         shape: Extent, the frame included.
-        diagonal: Whether voxels that share an edge or corner are neighbours, too.
     """
-    offsets = np.array([each for each in product((-1, 0, 1), repeat=len(shape)) if any(each)])
-    if not diagonal:
-        offsets = offsets[np.abs(offsets).sum(axis=1) == 1]
-    strides = np.cumprod([1, *shape[:0:-1]])[::-1]
-    return np.sort(offsets @ strides)
+    strides = np.cumprod([1, *shape[:0:-1]])
+    return np.sort(np.concatenate([-strides, strides]))

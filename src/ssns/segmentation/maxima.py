@@ -102,19 +102,18 @@ def _add_distance(line: NDArray[np.int32], scratch: NDArray[np.int64]) -> None:
             line[x] = base[last] + (x - place[last]) ** 2
 
 
-def regional_maxima(values: NDArray[Any], *, diagonal: bool = False) -> NDArray[np.uint32]:
-    """Label the regional maxima: connected voxels of one value of which none has a larger neighbour.
+def regional_maxima(values: NDArray[Any]) -> NDArray[np.uint32]:
+    """Label the regional maxima: connected voxels of one value of which none has a larger neighbour along an axis.
 
     Args:
         values: Signed whole numbers, or floats.
-        diagonal: Whether voxels that share an edge or corner are neighbours, too.
 
     Returns:
         Ids 1 .. n in the order of their first voxel, 0 elsewhere; same shape.
     """
     heights = framed(values, values.min() - 1)
     labels = np.zeros(heights.shape, np.uint32)
-    _label_maxima(heights.ravel(), labels.ravel(), steps(heights.shape, diagonal=diagonal))
+    _label_maxima(heights.ravel(), labels.ravel(), steps(heights.shape))
     return np.ascontiguousarray(unframed(labels))
 
 
