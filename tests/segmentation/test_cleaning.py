@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from toy_affinities import drawn, graph_of, letters, with_contacts
@@ -62,7 +62,6 @@ def test_what_may_go_on_elsewhere_is_no_hole():
     assert clean(drawn(*two_beside_it), {}, holes=True) == two_beside_it
 
 
-@settings(deadline=None)
 @given(REGIONS)
 def test_holes_are_what_is_parted_from_the_outside_by_one_segment(regions):
     graph, extent = graph_of(regions, np.ones((3, *regions.shape), np.uint8)), Extent.of(regions)
@@ -102,7 +101,6 @@ def test_the_extent_of_merged_regions_is_that_of_the_merged_volume(regions, data
         assert getattr(ours, name)[1:].tolist() == getattr(wanted, name)[1:].tolist()
 
 
-@settings(deadline=None)
 @given(REGIONS, st.booleans(), st.booleans(), st.sampled_from([0, 3]))
 def test_cleaning_loses_no_voxel(fragments, holes, islands, minimum_size):
     nearest = np.random.default_rng(0).random((3, *fragments.shape), dtype=np.float32)

@@ -65,7 +65,6 @@ def assert_same(one: RegionGraph, other: RegionGraph) -> None:
         assert histograms(one) == histograms(other)
 
 
-@settings(deadline=None)
 @given(REGIONS, st.sampled_from([np.uint8, np.float32, np.float64]))
 def test_statistics_are_those_of_the_voxel_pairs(regions, kind):
     affinities = noise(regions.shape, kind)
@@ -83,7 +82,6 @@ def test_statistics_are_those_of_the_voxel_pairs(regions, kind):
         assert histograms(graph)[i] == {each: bins.count(each) for each in sorted(set(bins))}
 
 
-@settings(deadline=None)
 @given(REGIONS)
 def test_bytes_and_their_quotients_have_the_same_graph(regions):
     graphs = [graph_of(regions, noise(regions.shape, kind), histograms=True) for kind in (np.uint8, np.float32)]
@@ -99,7 +97,6 @@ def far_noise(shape: tuple[int, ...], kind: type = np.uint8) -> AffinityVolume:
     return AffinityVolume.checked(values, [*NEAREST, *FAR], None)
 
 
-@settings(deadline=None)
 @given(REGIONS, st.sampled_from([np.uint8, np.float32]))
 def test_far_pairs_are_those_of_the_voxels(regions, kind):
     volume = far_noise(regions.shape, kind)
@@ -116,7 +113,6 @@ def test_far_pairs_are_those_of_the_voxels(regions, kind):
     assert_same(replace(graph, far=None), RegionGraph.of(regions, volume, threads=1))
 
 
-@settings(deadline=None)
 @given(REGIONS, st.data())
 def test_far_pairs_survive_contraction(regions, data):
     merged = relabel(np.array([0, *(data.draw(st.integers(1, 3)) for _ in range(int(regions.max())))]))
@@ -125,7 +121,6 @@ def test_far_pairs_survive_contraction(regions, data):
     assert_same(ours, RegionGraph.of(merged[regions], volume, far=True))
 
 
-@settings(deadline=None)
 @given(REGIONS, st.tuples(*(st.lists(st.integers(1, n), unique=True).map(sorted) for n in (2, 3, 4))))
 def test_blocks_add_up_to_the_whole(regions, cuts):
     volume, reach = far_noise(regions.shape), np.abs(FAR).max(axis=0)
@@ -143,7 +138,6 @@ def test_blocks_add_up_to_the_whole(regions, cuts):
     assert_same(RegionGraph.merged(parts), RegionGraph.of(regions, volume, histograms=True, far=True))
 
 
-@settings(deadline=None)
 @given(REGIONS, st.data())
 def test_contraction_equals_the_graph_of_the_merged_volume(regions, data):
     count = int(regions.max())

@@ -183,7 +183,7 @@ class DistanceTransformWatershed(Component):
         return flood_rising(levels, relabel(kept).astype(np.uint32)[labels])
 
     def _landscape(self, boundary: Floats, inside: Mask) -> tuple[Labels, Labels]:
-        """Levels, of boundary strength and nearness to a boundary; and seeds, the local maxima of the distance to any."""
+        """Levels, of boundary strength and nearness to a boundary; and seeds, local maxima of the distance to any."""
         distance = np.sqrt(squared_distance(inside), dtype=np.float32)
         distance = bioimage_cpp.filters.gaussian_smoothing(distance, self.sigma_seeds)
         smooth = bioimage_cpp.filters.gaussian_smoothing(boundary, self.sigma_weights)
