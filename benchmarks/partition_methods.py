@@ -114,7 +114,7 @@ FRAGMENTS: dict[str, DistanceTransformWatershed | SeededWatershed] = {
 
 def main(run: Path, labels: Path, fragments: str) -> None:
     validation, test = (Part.read(run, labels, role, FRAGMENTS[fragments].flood) for role in SECTIONS)
-    learned = LearnedAffinity.fitted(validation.graph, validation.fragments, validation.truth)
+    learned = LearnedAffinity.fitted([(validation.graph, validation.fragments, validation.truth)])
     print("| method | cleaning | chosen | validation VOI sum | test VOI split | VOI merge | VOI sum | ARAND | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for title, method in methods(learned).items():

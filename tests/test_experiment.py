@@ -162,6 +162,10 @@ class TestMistakes:
             ),
             ({"loss__type": "dise"}, "loss.type: there is no 'dise'; did you mean 'dice'?"),
             (
+                {"segmentation__method": {"type": "multicut", "affinity": {"type": "learned"}}},
+                "segmentation.method: affinity: wanted weights, which ssns.segmentation.learn_affinity gives, got none",
+            ),
+            (
                 {"segmentation__method__fragments": {"type": "magic"}},
                 "segmentation.method.fragments.type: there is no 'magic'; known here: distance_transform_watershed,"
                 " lsd_watershed, mutex_watershed, seeded_watershed",

@@ -7,21 +7,23 @@ from scipy.ndimage import gaussian_filter
 from toy_experiment import LABELS, make_toy, touch, toy, write_affinities
 
 import ssns.commands.segment
-from ssns.commands.choosing import method_name
+from ssns.commands.choosing import chosen_method, method_name
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import check_memory, segment_experiment
 from ssns.errors import UserError
 from ssns.experiment.models import SegmentationSettings
-from ssns.metrics import score
+from ssns.metrics import components, score
 from ssns.segmentation import (
     CANDIDATES,
     DEFAULT_METHOD,
     Agglomeration,
     Cleaning,
     GridSeeds,
+    LearnedAffinity,
     Multicut,
     QuantileScore,
     SeededWatershed,
+    learn_affinity,
 )
 from ssns.space import Box
 from ssns.volume import open_volume, write_volume
@@ -197,6 +199,22 @@ class TestSweepOfMethods:
         assert capsys.readouterr().out.count("skipped") == 3
         segment_experiment(toy(path, segmentation__candidates=candidates))  # without the sweep
         assert "the sweep: again, because of candidates" in capsys.readouterr().out
+
+    def test_costs_are_learned_on_the_validation_sections(self, noisy):
+        plain = Multicut(affinity=LearnedAffinity(), fragments=SeededWatershed())
+        settings = SegmentationSettings(sweep=True, candidates=(plain,), thresholds=(0.3, 0.6))
+        experiment = noisy.model_copy(update={"segmentation": settings})
+        segment_experiment(experiment)
+        folder = RunFolder.of(experiment)
+        content = json.loads(folder.choice.read_text())
+        found = next(row["method"] for row in [content, *content["others"]] if row["method"]["type"] == "multicut")
+        affinities = open_volume(folder.affinities("a-validation")).read()
+        wanted = learn_affinity(affinities, components(LABELS[4:8], background=0), plain)
+        assert found["affinity"] == wanted.model_dump(mode="json")
+        chosen = chosen_method(experiment, folder)
+        assert chosen.model_dump(mode="json") == content["method"]
+        folder.choice.write_text(json.dumps(content | {"method": found, "value": found["beta"]}))
+        assert chosen_method(experiment, folder).affinity == wanted
 
     def test_without_validation_the_experiments_own_method_stays(self, path):
         experiment = toy(

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, TypeAdapter
 
 from ssns.commands.inputs import Part, labels_fingerprints
 from ssns.commands.run_folder import RunFolder, artefact_state, keep_experiment, write_json
@@ -17,7 +19,7 @@ from ssns.commands.truth import truths
 from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.report import Table
-from ssns.segmentation import Method, value_of, with_value, without_value
+from ssns.segmentation import Method, learned, unlearned, value_of, without_value
 from ssns.volume import Volume
 
 Scored = Mapping[Method, Mapping[str, float]]
@@ -46,9 +48,9 @@ def choose_method(
         return chosen_method(experiment, folder)
     keep_experiment(experiment, folder, "segment")
     settings = experiment.segmentation
-    methods = settings.swept(*settings.compared)
     rows = []
     with stamp.renewed():
+        methods = settings.swept(*_learned(experiment, watched, affinities)) if watched else ()
         for part, truth, known in truths(watched):
             with console.status(f"segment {part.name}: sweep of {len(methods)} settings"):
                 scores = swept_scores(affinities[part.name].read(), methods, experiment, truth, known)
@@ -70,9 +72,11 @@ def chosen_method(experiment: Experiment, folder: RunFolder) -> Method:
     settings = experiment.segmentation
     if content.get("others"):  # the sweep may have been asked for on the command line
         settings = settings.model_copy(update={"sweep": True})
-    for method in settings.compared:
-        if content.get("method") == with_value(method, content.get("value", 0)).model_dump(mode="json"):
-            return with_value(method, content["value"])
+    if "method" in content:
+        chosen: Method = TypeAdapter(Method).validate_python(content["method"])
+        compared = [without_value(method) for method in settings.compared]
+        if without_value(chosen) in compared or unlearned(without_value(chosen)) in compared:
+            return chosen
     raise UserError(
         f"segmentation: {method_name(experiment.segmentation.method)} has not been chosen in {folder.path}: run"
         " `ssns segment` first"
@@ -123,6 +127,16 @@ def _unusual(component: BaseModel) -> Iterator[str]:
         if type(value) is not type(field.default):
             yield f"{name} {getattr(value, 'type', '')}"
         yield from _unusual(value)
+
+
+def _learned(experiment: Experiment, watched: Sequence[Part], affinities: Mapping[str, Volume]) -> list[Method]:
+    """What is compared, with affinities fitted to the validation parts where they have to be."""
+
+    def samples() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        for part, truth, known in truths(watched):
+            yield affinities[part.name].read(), np.where(known, truth, 0)
+
+    return learned(experiment.segmentation.compared, samples, offsets=experiment.offsets)
 
 
 def _inputs(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], hash_up_to: float) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ssns.segmentation import (
     check_nearest,
     check_offsets,
     checked_value,
+    is_unlearned,
     value_of,
     with_value,
 )
@@ -158,6 +159,16 @@ class SegmentationSettings(Component):
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         description="Swept on the validation regions, the best by VOI sum is taken; empty: the method's own.",
     )
+
+    @field_validator("method")
+    @classmethod
+    def _segments(cls, method: Method) -> Method:
+        if is_unlearned(method):
+            raise UserError(
+                "affinity: wanted weights, which ssns.segmentation.learn_affinity gives, got none: give them, or list"
+                " the method in segmentation.candidates, where a sweep learns them on the validation sections"
+            )
+        return method
 
     @field_validator("thresholds")
     @classmethod

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ssns.errors import UserError
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.learning import FEATURES, edge_features, known_contacts, logistic_weights
 from ssns.settings import Component
@@ -44,27 +46,48 @@ Weights = Annotated[tuple[float, ...], Field(min_length=len(FEATURES) + 1, max_l
 
 
 class LearnedAffinity(Component):
-    """Probability of being one, by logistic regression on statistics of the contact: `learn_affinity` fits it."""
+    """Probability of being one, by logistic regression on statistics of the contact: `learn_affinity` fits it.
+
+    Without weights it may stand among the candidates of a sweep only, which fits it to the validation sections.
+    """
 
     type: Literal["learned"] = "learned"
-    between: Weights = Field(description="Weight of each statistic for contacts between sections, and the constant")
-    within: Weights = Field(description="The same for contacts within sections")
+    between: Weights | None = Field(
+        default=None, description="Weight of each statistic for contacts between sections, and the constant"
+    )
+    within: Weights | None = Field(default=None, description="The same for contacts within sections")
     histograms: ClassVar[bool] = True
 
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.between is None) != (self.within is None):
+            raise UserError("between: wanted weights of both kinds of contacts, or none, got one: give within too")
+        return self
+
     @classmethod
-    def fitted(cls, graph: RegionGraph, fragments: NDArray[Any], labels: NDArray[Any]) -> LearnedAffinity:
+    def fitted(cls, samples: Iterable[tuple[RegionGraph, NDArray[Any], NDArray[Any]]]) -> LearnedAffinity:
         """The regression of the contacts that labels know: see `learning.known_contacts`.
+
+        Args:
+            samples: Graph with histograms, fragments and labels of each volume.
 
         Raises:
             UserError: All of one kind are inside of neurons, or none is.
         """
-        known, same = known_contacts(graph, fragments, labels)
-        features = edge_features(graph)
-        kinds = {"between": graph.between & known, "within": ~graph.between & known}
-        return cls(**{kind: logistic_weights(features[rows], same[rows], kind) for kind, rows in kinds.items()})
+        features, between, same = [], [], []
+        for graph, fragments, labels in samples:
+            known, inside = known_contacts(graph, fragments, labels)
+            features.append(edge_features(graph)[known])
+            between.append(graph.between[known])
+            same.append(inside[known])
+        rows, one = np.concatenate(between), np.concatenate(same)
+        kinds = {"between": rows, "within": ~rows}
+        every = np.concatenate(features)
+        return cls(**{kind: logistic_weights(every[which], one[which], kind) for kind, which in kinds.items()})
 
     def of(self, graph: RegionGraph) -> NDArray[np.float64]:
         """Affinity of each contact, 0 to 1, (e,)."""
+        assert self.between is not None, "it was to be fitted"
         weights = np.where(graph.between[:, None], np.array(self.between), np.array(self.within))
         logits = (edge_features(graph) * weights[:, :-1]).sum(axis=1) + weights[:, -1]
         affinities: NDArray[np.float64] = 1 / (1 + np.exp(-logits.clip(-30, 30)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -265,7 +265,56 @@ def learn_affinity(
         )
     flood = (method or Multicut()).fragments.flood
     pieces = flood(volume, threads) if fragments is None else given_fragments(fragments, volume)
-    return LearnedAffinity.fitted(RegionGraph.of(pieces, volume, histograms=True, threads=threads), pieces, known)
+    return LearnedAffinity.fitted([(RegionGraph.of(pieces, volume, histograms=True, threads=threads), pieces, known)])
+
+
+def learned(
+    methods: Iterable[Method],
+    samples: Callable[[], Iterable[tuple[ArrayLike, NDArray[Any]]]],
+    *,
+    offsets: Sequence[Triple] = NEAREST,
+) -> list[Method]:
+    """Methods with affinities fitted where they have to be: see `is_unlearned`.
+
+    Args:
+        methods: Any.
+        samples: Affinities and labels of each volume, as in `learn_affinity`; called once for each kind of fragments.
+        offsets: As in `segment`.
+
+    Raises:
+        UserError: As in `learn_affinity`.
+    """
+    fitted: dict[Component, LearnedAffinity] = {}
+    result: list[Method] = []
+    for method in methods:
+        if is_unlearned(method):
+            if method.fragments not in fitted:
+                fitted[method.fragments] = LearnedAffinity.fitted(
+                    _sample(method, AffinityVolume.checked(affinities, offsets, None), labels)
+                    for affinities, labels in samples()
+                )
+            method = method.model_copy(update={"affinity": fitted[method.fragments]})
+        result.append(method)
+    return result
+
+
+def _sample(
+    method: Method, volume: AffinityVolume, labels: NDArray[Any]
+) -> tuple[RegionGraph, NDArray[np.uint32], NDArray[Any]]:
+    pieces = method.fragments.flood(volume)
+    return RegionGraph.of(pieces, volume, histograms=True), pieces, labels
+
+
+def is_unlearned(method: Method) -> bool:
+    """Whether a method has an affinity without weights, which has to be fitted before it segments."""
+    return isinstance(method, Multicut) and method.affinity == LearnedAffinity()
+
+
+def unlearned(method: Method) -> Method:
+    """A method without the weights of a learned affinity, if it has any."""
+    if isinstance(method, Multicut) and isinstance(method.affinity, LearnedAffinity):
+        return method.model_copy(update={"affinity": LearnedAffinity()})
+    return method
 
 
 def value_of(method: Method) -> float:
