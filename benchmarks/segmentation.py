@@ -1,4 +1,4 @@
-"""From affinities to segments, beside mahotas with waterz and bioimage-cpp: seconds, memory, VOI; Markdown and a plot.
+"""From affinities to segments, beside the libraries: seconds, memory, VOI; Markdown and a plot.
 
     python benchmarks/segmentation.py FOLDER [--affinities affinities.zarr --labels labels.tif] [--only WORD ...]
 
@@ -9,7 +9,8 @@ its imports, affinities included: bytes for ours, as `ssns predict` writes them,
 else. On a busy machine compare the processor's seconds: they count all threads, and leave out what other processes
 take.
 
-Needs mahotas and waterz beside ssns. Parity with waterz: benchmarks/parity.py. Metrics: benchmarks/metrics.py, with the
+Needs mahotas and waterz beside ssns, and mwatershed for its rows (`--only`, with words of others, goes without). Parity
+with waterz: benchmarks/parity.py; python-elf: benchmarks/multicut.py; metrics: benchmarks/metrics.py, with the
 labels.zarr and segmentation.zarr that are left in FOLDER.
 """
 
@@ -38,7 +39,8 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 import ssns
 from ssns.affinities import NEAREST, labels_to_affinities
 from ssns.metrics import Contingency, components, score_table
-from ssns.segmentation import Agglomeration, MeanScore, Method, sweep_methods, with_value
+from ssns.segmentation import Agglomeration, MeanScore, Method, MutexWatershed, sweep_methods, with_value
+from ssns.space import Triple
 from ssns.volume import open_volume, write_volume
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -46,8 +48,12 @@ SEED, BLUR, NOISE, SLAB = 0, 1.5, 1.2, 10
 """Of synthetic affinities: the draws, pixels of blur, deviation of the noise where 1 is the step at a membrane (it is
 blurred too: it gives as many contacts per voxel as AC4 has), sections made at a time."""
 
+LONG: tuple[Triple, ...] = (*NEAREST, (-2, 0, 0), (0, -9, 0), (0, 0, -9))
+LONG_SHAPE, STRIDES = (16, 512, 512), (1, 4, 4)
+"""Of the volume for mutex watersheds, and every how many voxels they look at long-range affinities, or at all."""
+
 Arrays = tuple[NDArray[Any], NDArray[np.uint32]]
-"""Affinities (3, z, y, x) and labels (z, y, x)."""
+"""Affinities (c, z, y, x) and labels (z, y, x)."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,13 @@ class Way:
         run: Affinities and labels to segments, or None if it only scores.
         peer: The row that it is compared with.
         floats: Whether it takes float32 affinities, in place of bytes.
+        long: Whether it takes those of `LONG` offsets.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.uint32]], NDArray[Any] | None]
     peer: str
     floats: bool = False
+    long: bool = False
 
 
 def mahotas_fragments(affinities: NDArray[np.float32]) -> NDArray[np.uint64]:
@@ -114,6 +122,21 @@ def ours(method: Method | str, threads: int, affinities: NDArray[Any], _: NDArra
     return ssns.segment(affinities, method, threads=threads)
 
 
+def mutex(strides: Triple, affinities: NDArray[Any], _: NDArray[np.uint32]) -> NDArray[Any]:
+    method = Agglomeration(fragments=MutexWatershed(strides=strides), score=MeanScore(), threshold=0)
+    return ssns.segment(affinities, method, offsets=LONG, threads=1)
+
+
+def mwatershed_segments(strides: Triple, affinities: NDArray[np.float32], _: NDArray[np.uint32]) -> NDArray[Any]:
+    """The same: affinities of nearest neighbours attract, what long-range ones lack to 1 repels."""
+    import mwatershed
+
+    signed = affinities.astype(np.float64)
+    signed[len(NEAREST) :] -= 1
+    every = [(1, 1, 1)] * len(NEAREST) + [strides] * (len(LONG) - len(NEAREST))
+    return np.asarray(mwatershed.agglom(signed, LONG, strides=every))
+
+
 def swept(thresholds: Sequence[float], affinities: NDArray[Any], labels: NDArray[np.uint32]) -> None:
     """Score the paper's method at each threshold."""
     methods = [with_value(Agglomeration(), threshold) for threshold in thresholds]
@@ -127,6 +150,7 @@ MEDIAN = "HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256>"
 MEAN = "MeanAffinity<RegionGraphType, ScoreValue>"
 QUANTILE_PEER, MEAN_PEER = "mahotas + waterz, median", "mahotas + waterz, mean"
 ONE = "ssns, median, one threshold, scored"
+MUTEX_PEER, STRIDED_PEER = "mwatershed", "mwatershed, strides"
 WAYS: dict[str, Way] = {
     QUANTILE_PEER: Way(partial(mahotas_waterz, MEDIAN), QUANTILE_PEER, floats=True),
     MEAN_PEER: Way(partial(mahotas_waterz, MEAN), MEAN_PEER, floats=True),
@@ -141,6 +165,10 @@ WAYS: dict[str, Way] = {
     "ssns, multicut, one thread": Way(partial(ours, "paper-multicut", 1), MEAN_PEER),
     ONE: Way(partial(swept, THRESHOLDS[3:4]), ONE),
     "ssns, median, eight thresholds, scored": Way(partial(swept, THRESHOLDS), ONE),
+    MUTEX_PEER: Way(partial(mwatershed_segments, (1, 1, 1)), MUTEX_PEER, floats=True, long=True),
+    "ssns, mutex watershed": Way(partial(mutex, (1, 1, 1)), MUTEX_PEER, long=True),
+    STRIDED_PEER: Way(partial(mwatershed_segments, STRIDES), STRIDED_PEER, floats=True, long=True),
+    "ssns, mutex watershed, strides": Way(partial(mutex, STRIDES), STRIDED_PEER, long=True),
 }
 SCALED, KEPT = "ssns, median, one thread", "ssns, default method, one thread"
 """What is timed on other numbers of sections, and what `metrics.py` may score."""
@@ -162,13 +190,16 @@ def main() -> None:
         print(json.dumps(measured(WAYS[name], arguments.folder / volume, int(sections), arguments.repeat)))
         return
     names = [name for name in WAYS if not arguments.only or any(word in name for word in arguments.only)]
-    volumes = {"synthetic": arguments.shape[0]}
-    make_synthetic(arguments.folder / "synthetic", tuple(arguments.shape))
+    volumes = {"synthetic": arguments.shape[0], "long": LONG_SHAPE[0]}
+    make_synthetic(arguments.folder / "synthetic", tuple(arguments.shape), NEAREST)
+    make_synthetic(arguments.folder / "long", LONG_SHAPE, LONG)
     if arguments.affinities:
         volumes["real"] = import_volume(arguments.folder / "real", arguments.affinities, arguments.labels)
     tables = {}
     for volume, depth in volumes.items():
-        rows = {name: result(arguments, name, volume, depth) for name in names}
+        rows = {name: result(arguments, name, volume, depth) for name in names if WAYS[name].long == (volume == "long")}
+        if not rows:
+            continue
         tables[volume] = rows
         print(f"\n{volume}, {' x '.join(map(str, next(iter(rows.values()))['shape']))}:\n\n{in_markdown(rows)}")
     scaled = {n: result(arguments, SCALED, "synthetic", n) for n in sorted(arguments.sections)}
@@ -177,19 +208,19 @@ def main() -> None:
     plot(arguments.folder / "segmentation.png", tables, scaled)
 
 
-def make_synthetic(folder: Path, shape: tuple[int, int, int]) -> None:
+def make_synthetic(folder: Path, shape: Triple, offsets: Sequence[Triple]) -> None:
     """Affinities as a network of middling quality would predict them, and their labels."""
-    made = f"{shape}, {SEED}, {BLUR}, {NOISE}"
+    made = f"{shape}, {offsets}, {SEED}, {BLUR}, {NOISE}"
     if (folder / "made").exists() and (folder / "made").read_text() == made:
         return
     from ssns.synthetic import SyntheticSettings, synthesize
 
     folder.mkdir(parents=True, exist_ok=True)
     _, labels = synthesize(SyntheticSettings(shape=shape, seed=SEED))
-    affinities = np.empty((3, *shape), np.uint8)
+    affinities = np.empty((len(offsets), *shape), np.uint8)
     for begin in range(0, shape[0], SLAB):
-        before = max(0, begin - 1)  # the affinities along z of the first section of a slab
-        exact = np.asarray(labels_to_affinities(labels[before : begin + SLAB])[0])[:, begin - before :]
+        before = max(0, begin + min(z for z, _, _ in offsets))  # affinities along z of the first sections of a slab
+        exact = np.asarray(labels_to_affinities(labels[before : begin + SLAB], offsets)[0])[:, begin - before :]
         draws = np.random.default_rng((SEED, begin)).normal(0, NOISE, exact.shape)
         blurred = gaussian_filter(exact + draws, (0, 0, BLUR, BLUR))
         affinities[:, begin : begin + SLAB] = (255 * blurred.clip(0, 1)).round()
@@ -211,7 +242,7 @@ def import_volume(folder: Path, affinities: str, labels: str) -> int:
 
 def result(arguments: argparse.Namespace, name: str, volume: str, sections: int) -> dict[str, Any]:
     """What was measured of a way, now or before."""
-    shape = "x".join(map(str, arguments.shape)) if volume == "synthetic" else "real"
+    shape = "x".join(map(str, arguments.shape)) if volume == "synthetic" else volume
     path = arguments.folder / "results" / f"{shape}-{sections}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
     if not path.exists():
         command = [sys.executable, __file__, str(arguments.folder), "--measure", name, volume, str(sections)]
@@ -256,7 +287,8 @@ def measured(way: Way, folder: Path, sections: int, repeat: int) -> dict[str, An
 def loaded(folder: Path, sections: int, floats: bool, side: int | None = None) -> Arrays:
     """The first sections; where there are fewer, they are repeated."""
     stored, truth = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("affinities", "labels"))
-    affinities = np.empty((3, sections, *truth[0, :side, :side].shape), np.float32 if floats else np.uint8)
+    shape = (len(stored), sections, *truth[0, :side, :side].shape)
+    affinities = np.empty(shape, np.float32 if floats else np.uint8)
     labels = np.empty(affinities.shape[1:], np.uint32)
     for z in range(sections):
         here = stored[:, z % len(truth), :side, :side]
