@@ -45,7 +45,8 @@ SCORES: dict[str, list[tuple[QuantileScore | MeanScore, str]]] = {
     "quantiles 10 to 90 from all": [
         (QuantileScore(quantile=q, start="all"), HISTOGRAM.format(q, "false")) for q in range(10, 100, 10)
     ],
-    "mean": [(MeanScore(), "MeanAffinity<RegionGraphType, ScoreValue>")],
+    "mean, exact": [(MeanScore(), "MeanAffinity<RegionGraphType, ScoreValue>")],
+    "mean, rounded as waterz": [(MeanScore(rounding="waterz"), "MeanAffinity<RegionGraphType, ScoreValue>")],
 }
 """Ours, and what waterz calls it; no other score comes compiled with it."""
 

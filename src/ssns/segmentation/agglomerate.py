@@ -34,6 +34,7 @@ class QuantileScore(Component):
         default="maximum",
         description="What two touching fragments enter: the largest affinity between them (the paper), or all",
     )
+    running: ClassVar[bool] = False
 
     @property
     def histograms(self) -> bool:
@@ -54,11 +55,23 @@ class MeanScore(Component):
     """1 minus the mean of the affinities between two regions."""
 
     type: Literal["mean"] = "mean"
+    rounding: Literal["none", "waterz"] = Field(
+        default="none",
+        description="Of the mean: none, as sums are of whole numbers; or float32 at each voxel and merge, as waterz",
+    )
     histograms: ClassVar[bool] = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the graph has to follow the running means."""
+        return self.rounding == "waterz"
 
     def evidence(self, graph: RegionGraph) -> Evidence:
         """What contacts start with."""
-        return Evidence.of_levels(MEAN, graph.area, graph.total)
+        if self.rounding == "none":
+            return Evidence.of_levels(MEAN, graph.area, graph.total)
+        assert graph.running is not None, "the graph was to follow them"
+        return Evidence.of_means(graph.area, graph.running)
 
 
 class MaximumScore(Component):
@@ -66,6 +79,7 @@ class MaximumScore(Component):
 
     type: Literal["maximum"] = "maximum"
     histograms: ClassVar[bool] = False
+    running: ClassVar[bool] = False
 
     def evidence(self, graph: RegionGraph) -> Evidence:
         """What contacts start with."""
@@ -126,6 +140,11 @@ class Agglomeration(Component):
     def histograms(self) -> bool:
         """Whether the graph has to count them."""
         return self.score.histograms
+
+    @property
+    def running(self) -> bool:
+        """Whether the graph has to follow the running means."""
+        return self.score.running
 
     def tree(self, graph: RegionGraph) -> MergeTree:
         """Merge all fragments that are in contact, directly or through others."""

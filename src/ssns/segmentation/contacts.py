@@ -164,6 +164,41 @@ def count_pairs(tally: Tally, pairs: Pairs, row: int) -> int:
 
 
 @compiled
+def run_means(
+    means: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    here: NDArray[np.uint32],
+    before: NDArray[np.uint32],
+    affinities: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    """Add the voxel pairs of one section to the mean of their contact, one by one, as waterz does.
+
+    Args:
+        means: Mean affinity of each contact so far, (e,).
+        counts: Voxel pairs so far, (e,).
+        pairs: Of contacts as in ``PAIR``, ascending, (e,).
+        here: Ids (y, x).
+        before: Ids of the section before.
+        affinities: To the previous voxel along z, y and x, (y, x) each.
+    """
+    for y in range(here.shape[0]):
+        for x in range(here.shape[1]):
+            for axis in range(3):
+                if (axis == 1 and y == 0) or (axis == 2 and x == 0):
+                    continue
+                one = here[y, x]
+                other = before[y, x] if axis == 0 else (here[y - 1, x] if axis == 1 else here[y, x - 1])
+                if one == other or one == 0 or other == 0:
+                    continue
+                contact = np.searchsorted(pairs, int(min(one, other)) << 32 | int(max(one, other)))
+                affinity = affinities[0][y, x] if axis == 0 else (affinities[1] if axis == 1 else affinities[2])[y, x]
+                count = np.float32(counts[contact])
+                means[contact] = (affinity + means[contact] * count) / np.float32(counts[contact] + 1)
+                counts[contact] += 1
+
+
+@compiled
 def _count_row(
     tally: Tally,
     here: NDArray[np.uint32],

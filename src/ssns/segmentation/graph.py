@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,7 @@ from ssns.segmentation.contacts import (
     add_histograms,
     count_pairs,
     count_section,
+    run_means,
 )
 from ssns.segmentation.inputs import ONE, AffinityVolume, as_levels
 from ssns.space import Triple, triple
@@ -53,12 +54,15 @@ class RegionGraph:
         histograms: Levels of each contact. None: they have not been counted.
         far: Table as ``contacts``, of the voxel pairs at offsets beyond the nearest neighbours; regions in contact are
             among its pairs. None: they have not been counted.
+        running: Mean affinity of each contact, float32, rounded after each of its voxel pairs as waterz does, (e,). It
+            belongs to a whole volume: graphs of blocks, and of regions that merge, have none.
     """
 
     voxels: NDArray[np.int64]
     contacts: NDArray[np.int64]
     histograms: Histograms | None = None
     far: NDArray[np.int64] | None = None
+    running: NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -68,6 +72,7 @@ class RegionGraph:
         *,
         histograms: bool = False,
         far: bool = False,
+        running: bool = False,
         origin: Triple = (0, 0, 0),
         lead: Triple = (0, 0, 0),
         threads: int | None = None,
@@ -79,6 +84,7 @@ class RegionGraph:
             volume: Their affinities.
             histograms: Whether to count them.
             far: Whether to count the voxel pairs at offsets beyond the nearest neighbours.
+            running: Whether to follow the running means.
             origin: Coordinates of the first voxel.
             lead: Planes at the beginning of z, y and x that other blocks count: where there is a block before, as many
                 as offsets reach, 1 if no others than the nearest neighbours are counted.
@@ -105,9 +111,10 @@ class RegionGraph:
         voxels[0] = 0
         rows = [contacts for _, each in parts for contacts, _ in each]
         levels = [levels for _, each in parts for _, levels in each]
-        return cls._added(
+        graph = cls._added(
             voxels, rows, levels if histograms else None, [row for each in beyond for row in each] if far else None
         )
+        return replace(graph, running=_running_means(graph, regions, volume)) if running else graph
 
     @classmethod
     def merged(cls, parts: Iterable[RegionGraph]) -> RegionGraph:
@@ -204,6 +211,20 @@ class RegionGraph:
     def centre(self) -> NDArray[np.float64]:
         """Mean coordinates z, y, x of the voxels of each contact, (e, 3)."""
         return self.contacts[:, POSITION : POSITION + 3] / (2 * self.area)[:, None]
+
+
+def _running_means(graph: RegionGraph, regions: NDArray[Any], volume: AffinityVolume) -> NDArray[np.float32]:
+    """The running mean of each contact, (e,)."""
+    means, counts = np.zeros(len(graph.contacts), np.float32), np.zeros(len(graph.contacts), np.int64)
+    pairs = np.ascontiguousarray(graph.contacts[:, PAIR])
+    before = np.zeros(regions.shape[1:], np.uint32)
+    for z, section in enumerate(regions):
+        here = np.ascontiguousarray(section, np.uint32)
+        run_means(
+            means, counts, pairs, here, before, (volume.section(0, z), volume.section(1, z), volume.section(2, z))
+        )
+        before = here
+    return means
 
 
 def pairs_of(contacts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ssns.kernels import compiled
 from ssns.segmentation.inputs import ONE
 
-MEAN, MAXIMUM, QUANTILE = 0, 1, 2
+MEAN, MAXIMUM, QUANTILE, RUNNING_MEAN = 0, 1, 2, 3
 """How the affinity of a contact is read from its evidence."""
 
 _CURRENT, _STALE, _GONE = 0, 1, 2
@@ -30,7 +30,7 @@ class Evidence(NamedTuple):
     """What the affinity of each contact is read from. Histograms of 256 bins are linked lists of those that are filled.
 
     Attributes:
-        rule: ``MEAN``, ``MAXIMUM`` or ``QUANTILE``.
+        rule: ``MEAN``, ``MAXIMUM``, ``QUANTILE`` or ``RUNNING_MEAN``.
         percent: Of the quantile.
         counts: How many levels there are (e,).
         totals: Their sum (e,), or their maximum.
@@ -38,6 +38,7 @@ class Evidence(NamedTuple):
         bins: Bin of each entry (k,), ascending along a list.
         amounts: How many levels lie in it (k,).
         following: Next entry (k,), -1 at the end.
+        means: What is kept in the place of totals by ``RUNNING_MEAN``, (e,).
     """
 
     rule: int
@@ -48,12 +49,28 @@ class Evidence(NamedTuple):
     bins: NDArray[np.uint8]
     amounts: NDArray[np.uint32]
     following: NDArray[np.int32]
+    means: NDArray[np.float32]
 
     @classmethod
     def of_levels(cls, rule: int, counts: NDArray[np.int64], totals: NDArray[np.int64]) -> Evidence:
         """Evidence without histograms; the arrays are copied."""
         none = np.empty(0, np.int32)
-        return cls(rule, 0, counts.copy(), totals.copy(), none, none.astype(np.uint8), none.astype(np.uint32), none)
+        return cls(
+            rule,
+            0,
+            counts.copy(),
+            totals.copy(),
+            none,
+            none.astype(np.uint8),
+            none.astype(np.uint32),
+            none,
+            none.astype(np.float32),
+        )
+
+    @classmethod
+    def of_means(cls, counts: NDArray[np.int64], means: NDArray[np.float32]) -> Evidence:
+        """Evidence of means that are rounded whenever they change; the arrays are copied."""
+        return cls.of_levels(RUNNING_MEAN, counts, np.zeros(0, np.int64))._replace(means=means.copy())
 
     @classmethod
     def of_histograms(
@@ -68,7 +85,17 @@ class Evidence(NamedTuple):
         following = np.arange(1, len(bins) + 1, dtype=np.int32)
         following[starts[1:] - 1] = -1
         first, none = starts[:-1].astype(np.int32), np.zeros_like(counts)
-        return cls(QUANTILE, percent, counts.copy(), none, first, bins.astype(np.uint8), amounts.copy(), following)
+        return cls(
+            QUANTILE,
+            percent,
+            counts.copy(),
+            none,
+            first,
+            bins.astype(np.uint8),
+            amounts.copy(),
+            following,
+            none[:0].astype(np.float32),
+        )
 
 
 class _Net(NamedTuple):
@@ -268,6 +295,8 @@ def _place(net: _Net, one: int, other: int) -> int:
 def _score(evidence: Evidence, contact: int) -> np.float32:
     """1 minus the affinity of a contact."""
     count = evidence.counts[contact]
+    if evidence.rule == RUNNING_MEAN:
+        return np.float32(np.float32(1) - evidence.means[contact])
     if evidence.rule != QUANTILE:
         return np.float32(1) - np.float32(evidence.totals[contact] / (count * ONE))
     wanted = min(count, evidence.percent * count // 100 + 1)
@@ -284,6 +313,12 @@ def _absorb(evidence: Evidence, stays: int, goes: int) -> None:
     """Give one contact the evidence of another."""
     if evidence.rule == MAXIMUM:
         evidence.totals[stays] = max(evidence.totals[stays], evidence.totals[goes])
+        return
+    if evidence.rule == RUNNING_MEAN:
+        one, other = np.float32(evidence.counts[goes]), np.float32(evidence.counts[stays])
+        both = np.float32(evidence.counts[goes] + evidence.counts[stays])
+        evidence.means[stays] = (evidence.means[goes] * one + evidence.means[stays] * other) / both
+        evidence.counts[stays] += evidence.counts[goes]
         return
     evidence.counts[stays] += evidence.counts[goes]
     evidence.totals[stays] += evidence.totals[goes]

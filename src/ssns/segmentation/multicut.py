@@ -38,6 +38,7 @@ class Multicut(Component):
     cleaning: Cleaning = Field(default=Cleaning(), description="What is done about segments that cannot be neurons")
 
     swept: ClassVar[str] = "beta"
+    running: ClassVar[bool] = False
 
     @property
     def histograms(self) -> bool:

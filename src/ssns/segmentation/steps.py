@@ -194,8 +194,14 @@ def _partitioned(
     volume: AffinityVolume, methods: Sequence[Method], fragments: NDArray[np.uint32], threads: int | None
 ) -> tuple[NDArray[np.uint32], Iterator[tuple[Method, Ids]]]:
     """Fragments that methods share, and the partitions of each."""
-    histograms, far = any(method.histograms for method in methods), any(method.far for method in methods)
-    graph = RegionGraph.of(fragments, volume, histograms=histograms, far=far, threads=threads)
+    graph = RegionGraph.of(
+        fragments,
+        volume,
+        histograms=any(method.histograms for method in methods),
+        far=any(method.far for method in methods),
+        running=any(method.running for method in methods),
+        threads=threads,
+    )
 
     def partitions() -> Iterator[tuple[Method, Ids]]:
         for same in _grouped(methods, without_value):
