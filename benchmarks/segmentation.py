@@ -9,9 +9,9 @@ its imports, affinities included: bytes for ours, as `ssns predict` writes them,
 else. On a busy machine compare the processor's seconds: they count all threads, and leave out what other processes
 take.
 
-Needs mahotas and waterz beside ssns, and mwatershed for its rows (`--only`, with words of others, goes without). Parity
-with waterz: benchmarks/parity.py; python-elf: benchmarks/multicut.py; metrics: benchmarks/metrics.py, with the
-labels.zarr and segmentation.zarr that are left in FOLDER.
+Needs mahotas and waterz beside ssns, python-elf and mwatershed for their rows (`--only`, with words of others, goes
+without). Parity with waterz: benchmarks/parity.py; with python-elf: benchmarks/multicut.py. Metrics:
+benchmarks/metrics.py, with the labels.zarr and segmentation.zarr that are left in FOLDER.
 """
 
 from __future__ import annotations
@@ -118,6 +118,25 @@ def bioimage(affinities: NDArray[Any], _: NDArray[np.uint32]) -> NDArray[Any]:
     return np.asarray(graphs.project_node_labels_to_pixels(graph, fragments, nodes, number_of_threads=1))
 
 
+def elf_multicut(affinities: NDArray[np.float32], _: NDArray[np.uint32]) -> NDArray[Any]:
+    """The chain of the paper's other pipeline (reference 8.2)."""
+    from elf.segmentation import features, multicut, watershed
+
+    inverted = 1 - affinities
+    boundary = np.maximum(inverted[1], inverted[2])
+    fragments, count = np.empty(boundary.shape, np.uint32), 0
+    for z, section in enumerate(boundary):
+        labels, found = watershed.distance_transform_watershed(section, 0.25, 2.0)
+        fragments[z] = labels + count
+        count += found
+    graph = features.compute_rag(fragments, n_threads=1)
+    offsets = [list(offset) for offset in NEAREST]
+    mean = features.compute_affinity_features(graph, fragments, inverted, offsets, n_threads=1)[:, 0]
+    size = features.compute_boundary_mean_and_length(graph, fragments, boundary, n_threads=1)[:, 1]
+    segments = multicut.multicut_kernighan_lin(graph, multicut.transform_probabilities_to_costs(mean, edge_sizes=size))
+    return np.asarray(features.project_node_labels_to_pixels(graph, fragments, segments))
+
+
 def ours(method: Method | str, threads: int, affinities: NDArray[Any], _: NDArray[np.uint32]) -> NDArray[Any]:
     return ssns.segment(affinities, method, threads=threads)
 
@@ -150,6 +169,7 @@ MEDIAN = "HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256>"
 MEAN = "MeanAffinity<RegionGraphType, ScoreValue>"
 QUANTILE_PEER, MEAN_PEER = "mahotas + waterz, median", "mahotas + waterz, mean"
 ONE = "ssns, median, one threshold, scored"
+ELF_PEER = "python-elf, multicut"
 MUTEX_PEER, STRIDED_PEER = "mwatershed", "mwatershed, strides"
 WAYS: dict[str, Way] = {
     QUANTILE_PEER: Way(partial(mahotas_waterz, MEDIAN), QUANTILE_PEER, floats=True),
@@ -162,7 +182,9 @@ WAYS: dict[str, Way] = {
     "ssns, mean, two threads": Way(partial(ours, Agglomeration(score=MeanScore()), 2), MEAN_PEER),
     "ssns, default method, one thread": Way(partial(ours, "default", 1), MEAN_PEER),
     "ssns, default method, two threads": Way(partial(ours, "default", 2), MEAN_PEER),
-    "ssns, multicut, one thread": Way(partial(ours, "paper-multicut", 1), MEAN_PEER),
+    ELF_PEER: Way(elf_multicut, ELF_PEER, floats=True),
+    "ssns, multicut, one thread": Way(partial(ours, "paper-multicut", 1), ELF_PEER),
+    "ssns, multicut, two threads": Way(partial(ours, "paper-multicut", 2), ELF_PEER),
     ONE: Way(partial(swept, THRESHOLDS[3:4]), ONE),
     "ssns, median, eight thresholds, scored": Way(partial(swept, THRESHOLDS), ONE),
     MUTEX_PEER: Way(partial(mwatershed_segments, (1, 1, 1)), MUTEX_PEER, floats=True, long=True),
