@@ -19,7 +19,7 @@ from ssns.experiment import load_experiment
 from ssns.sampling import LabelledPatches
 from ssns.space import Box
 from ssns.training.objectives import ConsistencyObjective, SupervisedObjective
-from ssns.volume.normalization import IntensityRange
+from ssns.volume.normalization import IntensityRange, PercentileNormalization
 
 
 @pytest.fixture
@@ -80,6 +80,7 @@ def test_all_of_raw_is_learned_from(folder):
     assert isinstance(experiment.objective, ConsistencyObjective)
     assert 0 < experiment.objective.warmup < experiment.training.steps
     assert experiment.pretraining.training.patch == experiment.training.patch
+    assert experiment.normalization == PercentileNormalization(sections="levelled")
 
 
 def test_of_a_raw_too_large_what_fits_into_memory_around_the_labels_is_learned_from(folder, monkeypatch):
