@@ -109,14 +109,14 @@ def _measured(
     return {
         "seconds": min(seconds),
         "processor": min(processor),
-        "megabytes": (_peak() - before) / 1e6,
+        "megabytes": (peak_bytes() - before) / 1e6,
         "voi_sum": voi_sum,
         "arand": arand,
     }
 
 
-def _peak() -> int:
-    """The most memory that this process has had, bytes."""
+def peak_bytes() -> int:
+    """The most memory that this process has had; ``ru_maxrss`` may be that of the process that started it."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

@@ -34,7 +34,12 @@ def ours(volume: AffinityVolume, fragments: NDArray[np.uint32]) -> NDArray[np.in
 
 
 def elf(volume: AffinityVolume, fragments: NDArray[np.uint32]) -> NDArray[np.integer]:
-    inverted = 1 - volume.values.astype(np.float32) / 255
+    return elf_segments(volume.values.astype(np.float32) / np.float32(255), fragments)
+
+
+def elf_segments(affinities: NDArray[np.float32], fragments: NDArray[np.uint32]) -> NDArray[np.integer]:
+    """Segments (z, y, x) of fragments, from affinities (3, z, y, x) of nearest neighbours."""
+    inverted = 1 - affinities
     graph = features.compute_rag(fragments, n_threads=1)
     offsets = [list(offset) for offset in NEAREST]
     mean = features.compute_affinity_features(graph, fragments, inverted, offsets, n_threads=1)[:, 0]

@@ -36,6 +36,7 @@ from ssns.segmentation import (
     QuantileScore,
     SeededWatershed,
 )
+from ssns.segmentation.cleaning import Extent
 from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.volume import open_volume
@@ -80,7 +81,8 @@ class Part:
     def scores(self, method: Method, values: tuple[float, ...], cleaning: Cleaning) -> dict[float, Scores]:
         """Scores at each value of the swept setting."""
         partitions = zip(values, method.partitions(self.graph, values), strict=True)
-        cleaned = ((value, cleaning.clean(each, self.graph, self.fragments)) for value, each in partitions)
+        extent = Extent.of(self.fragments) if cleaning.needs_extent else None
+        cleaned = ((value, cleaning.clean(each, self.graph, extent)) for value, each in partitions)
         return {value: score_table(self.overlaps.renamed(each), ScoringSettings()) for value, each in cleaned}
 
 

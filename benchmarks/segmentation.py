@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 import ssns
+from metrics import peak_bytes
 from ssns.affinities import NEAREST, labels_to_affinities
 from ssns.metrics import Contingency, components, score_table
 from ssns.segmentation import Agglomeration, MeanScore, Method, MutexWatershed, sweep_methods, with_value
@@ -120,21 +121,17 @@ def bioimage(affinities: NDArray[Any], _: NDArray[np.uint32]) -> NDArray[Any]:
 
 def elf_multicut(affinities: NDArray[np.float32], _: NDArray[np.uint32]) -> NDArray[Any]:
     """The chain of the paper's other pipeline (reference 8.2)."""
-    from elf.segmentation import features, multicut, watershed
+    from elf.segmentation.watershed import distance_transform_watershed
 
-    inverted = 1 - affinities
-    boundary = np.maximum(inverted[1], inverted[2])
+    from multicut import elf_segments
+
+    boundary = 1 - np.minimum(affinities[1], affinities[2])
     fragments, count = np.empty(boundary.shape, np.uint32), 0
     for z, section in enumerate(boundary):
-        labels, found = watershed.distance_transform_watershed(section, 0.25, 2.0)
+        labels, found = distance_transform_watershed(section, 0.25, 2.0)
         fragments[z] = labels + count
         count += found
-    graph = features.compute_rag(fragments, n_threads=1)
-    offsets = [list(offset) for offset in NEAREST]
-    mean = features.compute_affinity_features(graph, fragments, inverted, offsets, n_threads=1)[:, 0]
-    size = features.compute_boundary_mean_and_length(graph, fragments, boundary, n_threads=1)[:, 1]
-    segments = multicut.multicut_kernighan_lin(graph, multicut.transform_probabilities_to_costs(mean, edge_sizes=size))
-    return np.asarray(features.project_node_labels_to_pixels(graph, fragments, segments))
+    return elf_segments(affinities, fragments)
 
 
 def ours(method: Method | str, threads: int, affinities: NDArray[Any], _: NDArray[np.uint32]) -> NDArray[Any]:
@@ -322,12 +319,6 @@ def loaded(folder: Path, sections: int, floats: bool, side: int | None = None) -
 def processor_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had; ``ru_maxrss`` may be that of the process that started it."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
 
 
 def first_calls() -> tuple[float, float]:

@@ -44,7 +44,7 @@ def test_what_touches_nothing_stays():
 
 def clean(fragments: np.ndarray, contacts: dict[str, float], **settings) -> tuple[str, ...]:
     graph = graph_of(fragments, with_contacts(fragments, contacts))
-    segments = Cleaning(**settings).clean(np.arange(fragments.max() + 1), graph, fragments)
+    segments = Cleaning(**settings).clean(np.arange(fragments.max() + 1), graph, Extent.of(fragments))
     return letters(segments[fragments])
 
 
@@ -106,7 +106,7 @@ def test_cleaning_loses_no_voxel(fragments, holes, islands, minimum_size):
     nearest = np.random.default_rng(0).random((3, *fragments.shape), dtype=np.float32)
     cleaning = Cleaning(holes=holes, islands=islands, minimum_size=minimum_size)
     graph = graph_of(fragments, nearest)
-    once = cleaning.clean(np.arange(fragments.max() + 1), graph, fragments)
+    once = cleaning.clean(np.arange(fragments.max() + 1), graph, Extent.of(fragments))
     assert np.array_equal(once[fragments] > 0, fragments > 0)
     assert np.array_equal(once, relabel(once))
 

@@ -26,20 +26,25 @@ class Cleaning(Component):
     )
     minimum_size: int = Field(default=0, ge=0, description="Voxels below which a segment joins its best neighbour")
 
-    def clean(self, segments: NDArray[Any], graph: RegionGraph, fragments: NDArray[Any]) -> Ids:
+    @property
+    def needs_extent(self) -> bool:
+        """Whether it has to be known where fragments are."""
+        return self.holes or self.islands
+
+    def clean(self, segments: NDArray[Any], graph: RegionGraph, extent: Extent | None) -> Ids:
         """A cleaner partition.
 
         Args:
             segments: Segment of each fragment, (n + 1,); of fragment 0, and no other, 0.
             graph: The graph of the fragments.
-            fragments: Their dense ids (z, y, x).
+            extent: Of the fragments, where `needs_extent`.
 
         Returns:
             Segment of each fragment, dense, (n + 1,).
         """
         graph = replace(graph, histograms=None, far=None)  # They are not looked at, and would be added again and again.
-        if self.holes or self.islands:
-            extent = Extent.of(fragments)
+        if self.needs_extent:
+            assert extent is not None, "it was to be found"
             segments = fill_holes(segments, graph, extent) if self.holes else segments
             segments = merge_islands(segments, graph, extent) if self.islands else segments
         return merge_small(segments, graph, self.minimum_size)
@@ -66,17 +71,7 @@ class Extent:
         """The extent of regions (z, y, x)."""
         count, depth = int(regions.max(initial=0)) + 1, len(regions)
         first, last, reaches = np.full(count, depth), np.full(count, -1), np.zeros(count, bool)
-        for z, section in enumerate(regions):
-            present = np.flatnonzero(np.bincount(section.ravel(), minlength=count))
-            first[present] = np.minimum(first[present], z)
-            last[present] = z
-        nothing = (regions == 0).any()
-        for axis in range(3):
-            turned = np.moveaxis(regions, axis, 0)
-            reaches[turned[0]] = reaches[turned[-1]] = True
-            if nothing:
-                for one, other in zip(turned[1:], turned[:-1], strict=True):
-                    reaches[one[other == 0]] = reaches[other[one == 0]] = True
+        _find_extent(regions, first, last, reaches)
         return cls(first, last, reaches, depth)
 
     def contracted(self, merged: NDArray[Any]) -> Extent:
@@ -87,6 +82,35 @@ class Extent:
         np.maximum.at(last, merged, self.last)
         np.logical_or.at(reaches, merged, self.open)
         return Extent(first, last, reaches, self.depth)
+
+
+@compiled
+def _find_extent(
+    regions: NDArray[Any], first: NDArray[np.int64], last: NDArray[np.int64], reaches: NDArray[np.bool_]
+) -> None:
+    """Fill in the attributes of `Extent`, in one pass."""
+    depth, height, width = regions.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                here = regions[z, y, x]
+                first[here] = min(first[here], z)
+                last[here] = z
+                if z in (0, depth - 1) or y in (0, height - 1) or x in (0, width - 1):
+                    reaches[here] = True
+                for axis in range(3):
+                    if (z, y, x)[axis] > 0:
+                        before = regions[z - (axis == 0), y - (axis == 1), x - (axis == 2)]
+                        if before == 0:
+                            reaches[here] = True
+                        elif here == 0:
+                            reaches[before] = True
+
+
+def _contracted(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> tuple[Ids, RegionGraph, Extent]:
+    """Dense segments, their graph and where they are."""
+    result = relabel(segments)
+    return result, graph.contracted(result), extent.contracted(result)
 
 
 def fill_holes(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Ids:
@@ -103,8 +127,7 @@ def fill_holes(segments: NDArray[Any], graph: RegionGraph, extent: Extent) -> Id
     Returns:
         As `merge_small`.
     """
-    result = relabel(segments)
-    merged, places = graph.contracted(result), extent.contracted(result)
+    result, merged, places = _contracted(segments, graph, extent)
     count = len(merged.voxels)
     ends = np.flatnonzero(places.open[1:]) + 1
     one, other = np.concatenate([merged.pairs.T, [np.zeros_like(ends), ends]], axis=1)
@@ -163,8 +186,7 @@ def merge_islands(segments: NDArray[Any], graph: RegionGraph, extent: Extent) ->
     Returns:
         As `merge_small`.
     """
-    result = relabel(segments)
-    merged, places = graph.contracted(result), extent.contracted(result)
+    result, merged, places = _contracted(segments, graph, extent)
     island = (places.first == places.last) & (places.first > 0) & (places.last < places.depth - 1)
     return _joined(result, *_best_neighbours(merged, island, (merged.area_z > 0) & (merged.total > 0)))
 

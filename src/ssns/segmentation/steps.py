@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from ssns.affinities import NEAREST
 from ssns.errors import UserError
 from ssns.segmentation.agglomerate import Agglomeration, MeanScore
-from ssns.segmentation.cleaning import Cleaning
+from ssns.segmentation.cleaning import Cleaning, Extent
 from ssns.segmentation.costs import LearnedAffinity, QuantileAffinity
 from ssns.segmentation.fragments import DistanceTransformWatershed, SeededWatershed
 from ssns.segmentation.graph import RegionGraph
@@ -181,12 +181,11 @@ def sweep_methods(
     volume = AffinityVolume.checked(affinities, offsets, mask)
     if any(method.far for method in several):
         check_far(volume.offsets, "lifted edges of long range")
-    if fragments is not None:
-        given = given_fragments(fragments, volume)
-        return (_partitioned(volume, all_of_them, given, threads) for all_of_them in [several])
+    given = None if fragments is None else given_fragments(fragments, volume)
+    groups = [several] if given is not None else _grouped(several, lambda method: method.fragments)
     return (
-        _partitioned(volume, same, same[0].fragments.flood(volume, threads), threads)
-        for same in _grouped(several, lambda method: method.fragments)
+        _partitioned(volume, same, same[0].fragments.flood(volume, threads) if given is None else given, threads)
+        for same in groups
     )
 
 
@@ -202,12 +201,13 @@ def _partitioned(
         running=any(method.running for method in methods),
         threads=threads,
     )
+    extent = Extent.of(fragments) if any(method.cleaning.needs_extent for method in methods) else None
 
     def partitions() -> Iterator[tuple[Method, Ids]]:
         for same in _grouped(methods, without_value):
             values = sorted(set(map(value_of, same)))
             for value, segments in zip(values, same[0].partitions(graph, values), strict=True):
-                yield with_value(same[0], value), same[0].cleaning.clean(segments, graph, fragments)
+                yield with_value(same[0], value), same[0].cleaning.clean(segments, graph, extent)
 
     return fragments, partitions()
 
