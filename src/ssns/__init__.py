@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from ssns.errors import UserError
     from ssns.experiment import load_experiment
     from ssns.metrics import score
+    from ssns.networks.mala import MalaUNet
     from ssns.networks.residual_unet import ResidualUNet
     from ssns.prediction import predict
     from ssns.segmentation import segment
     from ssns.volume import open_volume
 
 _HOMES = {
+    "MalaUNet": "ssns.networks.mala",
     "ResidualUNet": "ssns.networks.residual_unet",
     "UserError": "ssns.errors",
     "labels_to_affinities": "ssns.affinities",
@@ -31,6 +33,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "MalaUNet",
     "ResidualUNet",
     "UserError",
     "labels_to_affinities",

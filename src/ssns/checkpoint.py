@@ -8,17 +8,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ssns.errors import UserError
-from ssns.networks import Network
+from ssns.networks import AffinityNetwork, Network
 from ssns.space import Triple, triple
 from ssns.volume.normalization import IntensityRange, Normalization
-
-if TYPE_CHECKING:
-    from ssns.networks.residual_unet import ResidualUNet
 
 FORMAT = "ssns-checkpoint"
 VERSION = 1
@@ -48,7 +45,7 @@ class Checkpoint:
     scores: Mapping[str, float] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self) -> ResidualUNet:
+    def build(self) -> AffinityNetwork:
         """The network with its weights, in evaluation mode."""
         network = self.network.build(len(self.offsets))
         network.load_state_dict(dict(self.weights))
@@ -123,7 +120,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _from_content(content: Mapping[str, Any]) -> Checkpoint:
-    network = TypeAdapter(Network).validate_python(content["network"])
+    network: Network = TypeAdapter(Network).validate_python(content["network"])
     normalization: Normalization = TypeAdapter(Normalization).validate_python(content["normalization"])
     return Checkpoint(
         network=network,

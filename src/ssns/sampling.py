@@ -114,7 +114,8 @@ class LabelledVolume:
 class RawPatches:
     """Draws patches of raw, each box as often as its share of the voxels.
 
-    A patch lies inside its box where the box is large enough, and around it where it is not.
+    A patch lies inside its box where the box is large enough, and around it where it is not; of a patch of which the
+    network predicts the inner part only, that part does.
 
     Args:
         volumes: Where to draw from.
@@ -123,6 +124,7 @@ class RawPatches:
         seed: Of the experiment.
         rank: Of this process.
         partners: Whether each patch has a partner from the same box.
+        shrink: Voxels at each side of a patch that the network does not predict (z, y, x).
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class RawPatches:
         seed: int,
         rank: int = 0,
         partners: bool = False,
+        shrink: Triple = (0, 0, 0),
     ) -> None:
         self._places = [
             (volume, box) for each in volumes for volume in [_raw_in_memory(each, patch)] for box in each.boxes
@@ -146,6 +149,7 @@ class RawPatches:
         self.seed = seed
         self.rank = rank
         self.partners = partners
+        self.shrink = shrink
 
     def __call__(self, step: int) -> RawBatch:
         """The patches of ``step``; they are others than those that `LabelledPatches` would draw.
@@ -160,7 +164,7 @@ class RawPatches:
         for _ in range(self.batch):
             volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
             for found in (raws, partners) if self.partners else (raws,):
-                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.box))
+                patch = _draw_patch(draws, box, self.patch, self.shrink, volume.raw.box)
                 found.append(_read_scaled(volume, patch, volume.raw.box)[None])
                 if found is raws:
                     places.append(f"{volume.raw.path}, {patch}")
@@ -172,7 +176,8 @@ class LabelledPatches:
 
     A patch lies inside its box where the box is large enough, and around it where it is not: then raw beyond the box
     is the true neighbouring raw, and labels there are unknown. Or the box is mirrored at its faces, with its labels,
-    and lies in the middle of the patch, as in the paper's code (reference 2.5).
+    and lies in the middle of the patch, as in the paper's code (reference 2.5). Of a patch of which the network
+    predicts the inner part only, that part does.
 
     Args:
         volumes: Where to draw from.
@@ -181,6 +186,7 @@ class LabelledPatches:
         seed: Of the experiment.
         rank: Of this process.
         beyond: What a patch sees that is larger than its box: the true raw, or the box reflected.
+        shrink: Voxels at each side of a patch that the network does not predict (z, y, x).
     """
 
     def __init__(
@@ -192,6 +198,7 @@ class LabelledPatches:
         seed: int,
         rank: int = 0,
         beyond: Beyond = "raw",
+        shrink: Triple = (0, 0, 0),
     ) -> None:
         self.volumes = [_in_memory(volume, patch) for volume in volumes]
         self.patch = patch
@@ -199,6 +206,7 @@ class LabelledPatches:
         self.seed = seed
         self.rank = rank
         self.beyond = beyond
+        self.shrink = shrink
         self._places = [(volume, box) for volume in self.volumes for box in volume.boxes]
         if not self._places:
             raise UserError("labelled: wanted at least one box with labels to learn from, got none")
@@ -215,11 +223,11 @@ class LabelledPatches:
         for _ in range(self.batch):
             volume, box = self._places[draws.choice(len(self._places), p=self._shares)]
             if self.beyond == "reflected":
-                patch = Box.of_shape(self.patch, _draw_centred_start(draws, box, self.patch))
+                patch = _draw_patch(draws, box, self.patch, self.shrink)
                 raws.append(_read_scaled(volume, patch, box)[None])
                 ids, valid = volume.read_reflected_labels(patch, box)
             else:
-                patch = Box.of_shape(self.patch, _draw_start(draws, box, self.patch, volume.raw.box))
+                patch = _draw_patch(draws, box, self.patch, self.shrink, volume.raw.box)
                 raws.append(_read_scaled(volume, patch, volume.raw.box)[None])
                 ids, valid = volume.read_labels(patch)
             labels.append(ids)
@@ -235,11 +243,20 @@ def _shares(boxes: Sequence[Box]) -> NDArray[np.float64]:
     return shares
 
 
-def seen_by_patches(box: Box, patch: Triple, bounds: Box) -> Box:
-    """What of a volume of ``bounds`` patches of a box see: the box, and the raw around it where it is too small."""
-    starts = _starts(box, patch, bounds)
-    ends = triple(end - 1 + extent for end, extent in zip(starts.stop, patch, strict=True))
-    return Box(starts.start, ends).intersection(bounds)
+def seen_by_patches(box: Box, patch: Triple, bounds: Box, shrink: Triple = (0, 0, 0)) -> Box:
+    """What of a volume of ``bounds`` patches of a box see: the box, and the raw around it where it is too small.
+
+    Around what they predict, they see ``shrink`` more voxels at each side.
+    """
+    predicted = _predicted(patch, shrink)
+    starts = _starts(box, predicted, bounds)
+    ends = triple(end - 1 + extent for end, extent in zip(starts.stop, predicted, strict=True))
+    return Box(starts.start, ends).grown(shrink).intersection(bounds)
+
+
+def _predicted(patch: Triple, shrink: Triple) -> Triple:
+    """The extent of what is predicted of a patch."""
+    return triple(extent - 2 * lost for extent, lost in zip(patch, shrink, strict=True))
 
 
 def _starts(box: Box, patch: Triple, bounds: Box) -> Box:
@@ -250,6 +267,16 @@ def _starts(box: Box, patch: Triple, bounds: Box) -> Box:
         lowest, highest = sorted((lower, upper - extent))
         ends.append([min(max(value, lowest), highest) for value in (low, high)])
     return Box(triple(low for low, _ in ends), triple(high + 1 for _, high in ends))
+
+
+def _draw_patch(draws: np.random.Generator, box: Box, patch: Triple, shrink: Triple, bounds: Box | None = None) -> Box:
+    """A patch whose predicted part lies in its box, or around it in ``bounds``, or without these centred on it."""
+    predicted = _predicted(patch, shrink)
+    if bounds is None:
+        start = _draw_centred_start(draws, box, predicted)
+    else:
+        start = _draw_start(draws, box, predicted, bounds)
+    return Box.of_shape(predicted, start).grown(shrink)
 
 
 def _draw_start(draws: np.random.Generator, box: Box, patch: Triple, bounds: Box) -> Triple:

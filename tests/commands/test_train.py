@@ -17,6 +17,7 @@ from ssns.commands.run_folder import RunFolder
 from ssns.commands.train import train_experiment
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
+from ssns.networks import Extents
 from ssns.volume.normalization import IntensityRange
 
 KILLED = """
@@ -107,8 +108,7 @@ def test_a_further_volume_to_segment_trains_nothing(finished, capsys):
 class Thresholded(nn.Module):
     """Affinities read off the brightness of both ends."""
 
-    stride = (1, 1, 1)
-    shrink = (0, 0, 0)
+    extents = Extents()
 
     def forward(self, raw):
         bright = (raw > 0.5).float()
@@ -200,7 +200,7 @@ class TestErrors:
             train_experiment(toy(make_toy(tmp_path), volumes__a__labelled=[]))
 
     def test_a_patch_that_the_network_cannot_take(self, tmp_path):
-        with pytest.raises(UserError, match=r"training\.patch: wanted multiples of \(1, 2, 2\) .* got \(4, 15, 16\)"):
+        with pytest.raises(UserError, match=r"training\.patch: wanted .* multiples of \(1, 2, 2\), got \(4, 15, 16\)"):
             train_experiment(toy(make_toy(tmp_path), training__patch=[4, 15, 16]))
 
 

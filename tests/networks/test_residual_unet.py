@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssns.errors import UserError
+from ssns.networks import Extents
 from ssns.networks.residual_unet import ResidualUNet, _pixel_shuffle, _pixel_unshuffle
 
 ENCODER = ("embed_in", "conv0", "conv1", "conv2", "conv3", "center")
@@ -147,9 +148,8 @@ class TestThePaper:
             assert network(torch.zeros(1, 1, 2, 4, 4)).min() < 0
 
     def test_sections_are_pooled_in_the_plane_alone(self):
-        assert unweighted().stride == (1, 16, 16)
-        assert unweighted().shrink == (0, 0, 0)
-        assert unweighted(unshuffle=2).stride == (1, 32, 32)
+        assert unweighted().extents == Extents((1, 16, 16), (1, 16, 16))
+        assert unweighted(unshuffle=2).extents == Extents((1, 32, 32), (1, 32, 32))
         assert small().eval()(torch.zeros(1, 1, 3, 4, 8)).shape == (1, 3, 3, 4, 8)
 
 

@@ -21,7 +21,7 @@ def test_window_counts_of_the_paper(depth, windows):
 @pytest.mark.parametrize(("depth", "windows"), [(25, 361), (50, 722), (100, 1444)])
 def test_window_counts_of_the_papers_valid_network(depth, windows):
     box = Box.of_shape((depth, 1024, 1024))
-    assert reference_tiling(box, Crop.shrink).count(box) == windows
+    assert reference_tiling(box, Crop.extents.shrink).count(box) == windows
 
 
 def test_windows_stand_at_their_stride_and_the_last_one_at_the_end():

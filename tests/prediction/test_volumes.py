@@ -37,7 +37,7 @@ def whole(network, raw, before, after):
     padded = np.pad(raw, list(zip(before, after, strict=True)), mode="reflect")
     with torch.no_grad():
         result = torch.sigmoid(network.eval()(torch.from_numpy(padded)[None, None]))[0].numpy()
-    crop = [slice(b - s, b - s + n) for b, s, n in zip(before, network.shrink, raw.shape, strict=True)]
+    crop = [slice(b - s, b - s + n) for b, s, n in zip(before, network.extents.shrink, raw.shape, strict=True)]
     return result[:, *crop]
 
 
@@ -319,7 +319,7 @@ def test_a_volume_is_predicted_into_a_volume(tmp_path):
         (np.zeros((8, 8), np.float32), {}, None, "^raw: wanted .* of shape"),
         (np.zeros((0, 8, 8), np.float32), {}, None, "^box: wanted voxels"),
         (noise(3, 8, 8), {}, Box((0, 0, 0), (3, 8, 9)), "^box: wanted voxels inside .*x 0..8.*, got .*x 0..9"),
-        (noise(3, 8, 8), {"tile": (3, 7, 8), "halo": (0, 0, 0)}, None, "^tile: wanted a multiple"),
+        (noise(3, 8, 8), {"tile": (3, 7, 8), "halo": (0, 0, 0)}, None, "^tile: wanted extents"),
         (noise(3, 8, 8), {"device": "cuda:99"}, None, "^device: wanted one of this machine, got 'cuda:99'"),
         (noise(3, 8, 8), {"device": "gpu"}, None, "^device: wanted one of this machine, got 'gpu'"),
         (np.full((3, 8, 8), np.nan, np.float32), {}, None, "^network: wanted finite affinities"),

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ssns.affinities import edge_ends
+from ssns.networks import Extents
 
 
 class Padded(nn.Module):
@@ -13,8 +14,7 @@ class Padded(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.pool = pool
-        self.stride = (1, pool, pool)
-        self.shrink = (0, 0, 0)
+        self.extents = Extents((1, pool, pool), (1, pool, pool))
         self.first = nn.Conv3d(1, 4, 3, padding=1)
         self.norm = nn.BatchNorm3d(4)
         self.second = nn.Conv3d(4, 3, 3, padding=1)
@@ -22,7 +22,7 @@ class Padded(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         self.voxels += raw.numel()
-        assert all(n % s == 0 for n, s in zip(raw.shape[2:], self.stride, strict=True))
+        self.extents.check("raw", raw.shape[2:])
         features = self.norm(torch.relu(self.first(raw)))
         features = nn.functional.max_pool3d(features, (1, self.pool, self.pool))
         features = features.repeat_interleave(self.pool, 3).repeat_interleave(self.pool, 4)
@@ -32,8 +32,7 @@ class Padded(nn.Module):
 class Valid(nn.Module):
     """Unpadded convolutions around a pooling in the plane: loses 2 voxels along z and 3 in the plane."""
 
-    stride = (1, 2, 2)
-    shrink = (2, 3, 3)
+    extents = Extents((5, 8, 8), (1, 2, 2), (2, 3, 3))
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +41,7 @@ class Valid(nn.Module):
         self.second = nn.Conv3d(4, 3, 3)
 
     def forward(self, raw: Tensor) -> Tensor:
-        assert all(n % s == 0 for n, s in zip(raw.shape[2:], self.stride, strict=True))
+        self.extents.check("raw", raw.shape[2:])
         features = nn.functional.max_pool3d(torch.relu(self.first(raw)), (1, 2, 2))
         return 3 * self.second(features).repeat_interleave(2, 3).repeat_interleave(2, 4)
 
@@ -50,8 +49,7 @@ class Valid(nn.Module):
 class SameId(nn.Module):
     """Exact affinities of raw that holds ids; edges that leave the tile get an affinity of 1/2."""
 
-    stride = (1, 1, 1)
-    shrink = (0, 0, 0)
+    extents = Extents()
 
     def __init__(self, offsets) -> None:
         super().__init__()
@@ -69,8 +67,7 @@ class SameId(nn.Module):
 class Crop(nn.Module):
     """Raw itself as every affinity, in a tile of the paper's valid network; its pools make the stride."""
 
-    stride = (1, 1, 1)
-    shrink = (14, 106, 106)
+    extents = Extents((29, 213, 213), (1, 1, 1), (14, 106, 106))
 
     def forward(self, raw: Tensor) -> Tensor:
         # of all that a tile sees, so that it matters which tile has the last word

@@ -26,7 +26,7 @@ class Double(torch.nn.Module):
     def __init__(self, network):
         super().__init__()
         self.network = network.double()
-        self.shrink = network.shrink
+        self.extents = network.extents
 
     def forward(self, raw):
         return self.network(raw.double())

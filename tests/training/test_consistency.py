@@ -11,8 +11,10 @@ from toy_training import CHECKPOINT, NETWORK, PATCH, consistency, fitness, raw_p
 from ssns.affinities import NEAREST, edge_ends
 from ssns.checkpoint import load_checkpoint
 from ssns.losses import BinaryCrossEntropy, SquaredError
+from ssns.networks import Extents
 from ssns.perturb import Elastic, FlipTranspose, Fold, Misalign, Noise, Scale, Sequence
 from ssns.sampling import Batch, RawBatch
+from ssns.space import Box
 from ssns.training.loop import train
 from ssns.training.objectives import (
     ConsistencyObjective,
@@ -34,11 +36,9 @@ IDS = np.rint(GRAY * 64 + 1).astype(np.int32)
 class Oracle(nn.Module):
     """Affinities read off gray values that are the same in one neuron and differ between neurons."""
 
-    stride = (1, 1, 1)
-
     def __init__(self, shrink=(0, 0, 0), sure=12.0):
         super().__init__()
-        self.shrink = shrink
+        self.extents = Extents(shrink=shrink)
         self.sure = nn.Parameter(torch.tensor(sure))
 
     def forward(self, raw):
@@ -48,7 +48,7 @@ class Oracle(nn.Module):
             same = torch.zeros_like(raw[:, 0], dtype=torch.bool)
             same[(..., *here)] = (raw[:, 0][(..., *here)] - raw[:, 0][(..., *there)]).abs() < 1e-3
             logits.append(self.sure * torch.where(same, 1.0, -1.0))
-        inside = tuple(slice(lost, n - lost) for lost, n in zip(self.shrink, raw.shape[2:], strict=True))
+        inside = self.extents.predicted(Box.of_shape(raw.shape[2:])).slices
         return torch.stack(logits, 1)[(..., *inside)]
 
 

@@ -6,6 +6,7 @@ from toy_training import LABELS, NETWORK, PATCH, supervised, volume
 
 from ssns.affinities import labels_to_affinities, widen_borders
 from ssns.losses import SquaredError
+from ssns.networks import Extents
 from ssns.perturb import Noise, Sequence
 from ssns.perturb.geometry import FlipTranspose
 from ssns.sampling import LabelledPatches, LabelledVolume
@@ -19,7 +20,7 @@ FLIPS = Sequence(steps=(FlipTranspose(),))
 class Shrinking(nn.Module):
     """A valid convolution: one voxel less at each side in the plane."""
 
-    shrink = (0, 1, 1)
+    extents = Extents(shrink=(0, 1, 1))
 
     def __init__(self):
         super().__init__()

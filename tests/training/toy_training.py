@@ -57,7 +57,7 @@ def supervised(
     table = {
         "loss": BinaryCrossEntropy(),
         "augmentation": augmentation or Sequence(steps=(FlipTranspose(), Noise(probability=0.5))),
-        "targets": Targets(NEAREST, border, shrink=built.shrink),
+        "targets": Targets(NEAREST, border, shrink=built.extents.shrink),
         "process": Process(torch.device("cpu"), seed, rank),
     }
     return Supervised(

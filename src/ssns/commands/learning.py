@@ -9,8 +9,6 @@ from typing import Any
 from ssns.commands.processes import is_first_process, processes
 from ssns.commands.run_folder import Stamp, shown
 from ssns.commands.terminal import say
-from ssns.errors import UserError
-from ssns.space import Triple
 from ssns.training import TrainingSettings
 
 LOOP_ONLY = {
@@ -52,12 +50,6 @@ def _as_the_first_process(answer: bool, training: TrainingSettings) -> bool:
 def learned_settings(training: dict[str, Any]) -> dict[str, Any]:
     """The settings of a training that its weights depend on."""
     return {key: value for key, value in training.items() if key not in LOOP_ONLY}
-
-
-def check_patch(name: str, training: TrainingSettings, stride: Triple) -> None:
-    """Refuse a patch that the network cannot take; ``name`` is that of the settings."""
-    if any(extent % step for extent, step in zip(training.patch, stride, strict=True)):
-        raise UserError(f"{name}.patch: wanted multiples of {stride} (z, y, x), got {training.patch}")
 
 
 def _begin(name: str, folder: Path, stamp: Stamp) -> bool:

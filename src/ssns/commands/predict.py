@@ -48,11 +48,13 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
             pending.append((part, stamp))
     if not pending:
         return
+    from ssns.prediction.inference import place
+
     trained = _load(path, experiment)
     keep_experiment(experiment, folder, "predict")
     network = trained.build()
     if experiment.prediction.device is None:
-        network.to(_fast_device())
+        place(network, _fast_device())
     for part, stamp in pending:
         name, part = part.source.name, replace(part, source=part.source.prepared(trained.normalization))
         if checkpoint is None and name in trained.ranges:

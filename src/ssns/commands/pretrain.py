@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources, prepared, with_role
-from ssns.commands.learning import check_patch, learned_once, learned_settings
+from ssns.commands.learning import learned_once, learned_settings
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
+from ssns.networks import Extents
 from ssns.sampling import RawPatches
 from ssns.training import PretrainingSettings
 from ssns.volume.normalization import IntensityRange
@@ -34,6 +35,7 @@ SCORE = "restoration"
 def pretrain_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     """Pre-train, or go on, or say that it is done; returns the path of the best checkpoint."""
     settings = _settings(experiment)
+    experiment.network.extents.check("pretraining.training.patch", settings.training.patch)
     folder = RunFolder.of(experiment)
     sources = open_sources(experiment)
     learned, watched = _with_roles(sources)
@@ -107,7 +109,6 @@ def _fit(
     torch.manual_seed(experiment.seed)
     plan = experiment.network if settings.skips == "as_network" else experiment.network.without_skips()
     network = plan.build(1)
-    check_patch("pretraining.training", settings.training, network.stride)
     process = Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric))
     with progress_bar("pretrain") as bar:
         train(
@@ -135,6 +136,7 @@ def _objective(
     from ssns.report import training_picture
     from ssns.training.pretrain import Pretraining
 
+    extents: Extents = network.extents  # type: ignore[assignment]  # torch takes attributes for modules
     sampler = RawPatches(
         [source.unlabelled(role, ranges[name]) for name, source in sources.items()],
         settings.training.patch,
@@ -142,6 +144,7 @@ def _objective(
         seed=process.seed,
         rank=process.rank,
         partners=settings.needs_partner,
+        shrink=extents.shrink,
     )
     return Pretraining(network, sampler, settings=settings, process=process, picture=training_picture)
 

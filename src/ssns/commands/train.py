@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources, parts, prepared, with_role
-from ssns.commands.learning import check_patch, learned_once, learned_settings
+from ssns.commands.learning import learned_once, learned_settings
 from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown
@@ -19,7 +19,6 @@ from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
 from ssns.sampling import LabelledPatches, RawPatches
-from ssns.space import Triple
 from ssns.training import ConsistencyObjective
 from ssns.volume.normalization import IntensityRange, Normalization
 
@@ -61,7 +60,7 @@ def check_training(experiment: Experiment, sources: dict[str, Source]) -> None:
     """Refuse, before hours of pre-training, what training could not begin with.
 
     Raises:
-        UserError: A role that the objective needs has no region.
+        UserError: A role that the objective needs has no region, or the network cannot take the patch.
     """
     _Inputs.of(experiment, sources)
 
@@ -85,8 +84,9 @@ class _Inputs:
         """Pick them from all volumes.
 
         Raises:
-            UserError: A role that the objective needs has no region.
+            UserError: A role that the objective needs has no region, or the network cannot take the patch.
         """
+        experiment.network.extents.check("training.patch", experiment.training.patch)
         learned, watched, unlabelled = (with_role(sources, role) for role in ROLES)
         if not learned:
             raise UserError(
@@ -215,7 +215,6 @@ class _Networks:
 
         settings = self.experiment.transfer
         network = self.experiment.network.build(len(self.experiment.offsets))
-        check_patch("training", self.experiment.training, network.stride)
         if self.start is not None:
             taken = transfer_weights(network, load_checkpoint(self.start).weights, settings)
             if not taken.loaded:
@@ -248,6 +247,7 @@ def _objective(
         seed=process.seed,
         rank=process.rank,
         partners=objective.needs_partner,
+        shrink=experiment.network.extents.shrink,
     )
     return Consistency(
         students,
@@ -272,7 +272,7 @@ def _supervised(
     from ssns.training.supervised import Supervised, Targets
 
     settings = experiment.training
-    shrink: Triple = network.shrink  # type: ignore[assignment]
+    shrink = experiment.network.extents.shrink
     sampler = LabelledPatches(
         [source.labelled("labelled", ranges[name]) for name, source in inputs.learned.items()],
         settings.patch,
@@ -280,6 +280,7 @@ def _supervised(
         seed=process.seed,
         rank=process.rank,
         beyond=experiment.beyond,
+        shrink=shrink,
     )
     return Supervised(
         network,
@@ -310,11 +311,14 @@ def _warn_of_initial_statistics(experiment: Experiment, network: nn.Module) -> N
         experiment: Its objective and momentum.
         network: What learns, with the statistics that it begins with.
     """
+    from torch.nn import BatchNorm3d
+
     objective = experiment.objective
     seen = [int(buffer) for name, buffer in network.named_buffers() if name.endswith("num_batches_tracked")]
     if not seen or not isinstance(objective, ConsistencyObjective) or objective.teacher.statistics == "batch":
         return
-    momentum = experiment.network.batch_momentum
+    momentum = next(module.momentum for module in network.modules() if isinstance(module, BatchNorm3d))
+    assert momentum is not None, "networks are built with one"
     batches = min(seen) + (objective.warmup + UNSETTLED_STEPS) * experiment.training.accumulate
     left = (1 - momentum) ** batches
     if left > 0.5:

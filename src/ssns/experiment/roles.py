@@ -72,14 +72,14 @@ def check_roles(experiment: Experiment, bounds: Mapping[str, Box], files: Mappin
     unlabelled, test = ([part for part in parts if part.role == role] for role in ("unlabelled", "test"))
     for learned, scored in product(unlabelled, test):
         if learned.raw == scored.raw and _overlap(learned.boxes, scored.boxes) is None:
-            warnings += _seen_beyond(learned, scored, _raw_patches(experiment))
+            warnings += _seen_beyond(learned, scored, _raw_patches(experiment), experiment.network.extents.shrink)
     return warnings
 
 
-def _seen_beyond(learned: _Part, scored: _Part, patches: Iterable[Triple]) -> Iterator[str]:
-    """Warnings of what patches see of a scored part around boxes that are smaller than they are."""
+def _seen_beyond(learned: _Part, scored: _Part, patches: Iterable[Triple], shrink: Triple) -> Iterator[str]:
+    """Warnings of what patches see of a scored part around boxes that are smaller, or that they predict."""
     for patch in patches:
-        seen = [seen_by_patches(box, patch, learned.bounds) for box in learned.boxes]
+        seen = [seen_by_patches(box, patch, learned.bounds, shrink) for box in learned.boxes]
         common = _overlap(seen, scored.boxes)
         if common is not None:
             yield (

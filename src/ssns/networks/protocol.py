@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from ssns.space import Triple
+from ssns.networks.extents import Extents
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,14 +15,11 @@ class AffinityNetwork(Protocol):
     """A ``torch.nn.Module`` from raw to logits.
 
     Attributes:
-        stride: Extents of the input must be multiples of it (z, y, x); a tile whose start is not a multiple of it
-            sees another pooling grid and predicts other values.
-        shrink: Voxels lost at each side of each axis (z, y, x); 0 with padded convolutions.
+        extents: Which inputs it takes, and which part of them it predicts.
         parts: Names of the sub-modules that are its ``encoder``, ``decoder`` and ``head`` (the last layer).
     """
 
-    stride: Triple
-    shrink: Triple
+    extents: Extents
     parts: Mapping[str, tuple[str, ...]]
 
     def __call__(self, raw: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssns.errors import UserError
+from ssns.networks.extents import padded_extents
 from ssns.space import Triple, triple
 
 Merge = Literal["cat", "add", "none"]
@@ -42,8 +43,7 @@ class ResidualUNet(nn.Module):
             half the resolution on four times the channels, at about a quarter of the cost. 1 is the paper's.
 
     Attributes:
-        stride: Extents of the input must be multiples of it.
-        shrink: Always zero: every convolution is padded.
+        extents: Multiples of (1, 16, 16) voxels with the default filters; all of them are predicted.
         parts: Names of the sub-modules of ``encoder``, ``decoder`` and ``head``.
     """
 
@@ -78,8 +78,7 @@ class ResidualUNet(nn.Module):
         self.merge = merge
         depth = len(filters) - 1
         self.depth = depth
-        self.stride: Triple = (1, unshuffle * 2**depth, unshuffle * 2**depth)
-        self.shrink: Triple = (0, 0, 0)
+        self.extents = padded_extents(depth, unshuffle)
         layers = _Layers(padding, normalization, batch_momentum, activation)
         self.embed_in = nn.Sequential(
             layers.conv(in_channels * unshuffle**2, filters[0], (1, 5, 5), bias=True), layers.activation()
@@ -109,10 +108,7 @@ class ResidualUNet(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         """Logits (b, c, z, y, x) of raw (b, 1, z, y, x)."""
-        if any(extent % step for extent, step in zip(raw.shape[2:], self.stride, strict=True)):
-            raise UserError(
-                f"raw: wanted an extent (z, y, x) in multiples of {self.stride}, got {tuple(raw.shape[2:])}"
-            )
+        self.extents.check("raw", raw.shape[2:])
         x = self.embed_in(_pixel_unshuffle(raw, self.unshuffle))
         skips = []
         for level in range(self.depth):

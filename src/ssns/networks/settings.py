@@ -1,14 +1,16 @@
-"""Networks as settings: what an experiment may choose, torch-free until ``build``."""
+"""Networks as settings: what an experiment may choose, torch-free until ``build``; each tells its extents."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
+from ssns.networks.extents import Extents, padded_extents, valid_extents
 from ssns.settings import Component
 
 if TYPE_CHECKING:
+    from ssns.networks.mala import MalaUNet
     from ssns.networks.residual_unet import ResidualUNet
 
 
@@ -38,6 +40,11 @@ class ResidualUNetSettings(Component):
         "kaiming_normal", description="How convolution weights start."
     )
 
+    @property
+    def extents(self) -> Extents:
+        """Which patches it takes, and which part of them it predicts."""
+        return padded_extents(len(self.filters) - 1, self.unshuffle)
+
     def without_skips(self) -> ResidualUNetSettings:
         """The same network, all of whose features pass the centre."""
         return self.model_copy(update={"merge": "none"})
@@ -49,5 +56,41 @@ class ResidualUNetSettings(Component):
         return ResidualUNet(out_channels=out_channels, **self.model_dump(exclude={"type"}))
 
 
-Network = ResidualUNetSettings
-"""The networks that an experiment may name."""
+class MalaUNetSettings(Component):
+    """The U-Net of valid convolutions of MALA; it predicts the inner part of what it sees."""
+
+    type: Literal["mala"] = "mala"
+    features: PositiveInt = Field(12, description="Channels of the full resolution; 4 is enough for a laptop.")
+    growth: PositiveInt = Field(5, description="How many times as many channels each lower level has.")
+    depth: PositiveInt = Field(
+        3, description="Poolings by 3: 3 sees 14, 106, 106 voxels (z, y, x) around each it predicts; 2: 10, 34, 34."
+    )
+    merge: Literal["cat", "none"] = Field("cat", description="How the decoder takes the encoder's features.")
+    initializer: Literal["kaiming", "xavier", "orthogonal"] = Field(
+        "kaiming", description="How convolution weights start."
+    )
+
+    @property
+    def extents(self) -> Extents:
+        """Which patches it takes, and which part of them it predicts."""
+        return valid_extents(self.depth)
+
+    def without_skips(self) -> MalaUNetSettings:
+        """The same network, all of whose features pass the centre."""
+        return self.model_copy(update={"merge": "none"})
+
+    def build(self, out_channels: int) -> MalaUNet:
+        """A network with one output channel per affinity offset, weights drawn from torch's global generator."""
+        from ssns.networks.mala import MalaUNet
+
+        return MalaUNet(out_channels=out_channels, **self.model_dump(exclude={"type"}))
+
+
+def _residual_by_default(table: Any) -> Any:
+    return {"type": "residual_unet", **table} if isinstance(table, dict) else table
+
+
+Network = Annotated[
+    ResidualUNetSettings | MalaUNetSettings, Field(discriminator="type"), BeforeValidator(_residual_by_default)
+]
+"""The networks that an experiment may name; a table without a type is of the first one."""

@@ -17,7 +17,7 @@ from ssns.affinities import GRID_SYMMETRIES, GridSymmetry, transform_affinities
 from ssns.errors import UserError
 from ssns.networks import AffinityNetwork
 from ssns.prediction.tiling import Tiling
-from ssns.space import Box, Triple, ceil_to_multiple, triple
+from ssns.space import Box, Triple
 from ssns.volume.window import read_reflected
 
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -80,7 +80,7 @@ class Predictor:
         dtype = DTYPES[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             logits = self.network(batch)
-        wanted = tuple(n - 2 * s for n, s in zip(raw.shape[1:], self.network.shrink, strict=True))
+        wanted = self.network.extents.predicted(Box.of_shape(raw.shape[1:])).shape
         got = tuple(logits.shape)
         if got != (len(raw), len(self.offsets), *wanted):
             raise UserError(
@@ -132,7 +132,7 @@ def predict_block(
     raw = torch.from_numpy(read_reflected(read, context, tiling.bounds)).to(predictor.device)
     total = torch.zeros((len(predictor.offsets), *block.shape), device=predictor.device)
     weights = torch.zeros(block.shape, device=predictor.device)
-    shrink = triple(-lost for lost in predictor.network.shrink)
+    predicted = predictor.network.extents.predicted
     for first in range(0, len(tiles), batch):
         group = tiles[first : first + batch]
         affinities = predictor(torch.stack([raw[tile.read.relative_to(context.start).slices] for tile in group]))
@@ -140,7 +140,7 @@ def predict_block(
             kept = tile.keep.intersection(block)
             weight = torch.from_numpy(tile.weight(kept)).to(predictor.device)
             into = kept.relative_to(block.start).slices
-            total[:, *into] += values[:, *kept.relative_to(tile.read.grown(shrink).start).slices] * weight
+            total[:, *into] += values[:, *kept.relative_to(predicted(tile.read).start).slices] * weight
             weights[into] += weight
         advance(len(group))
     total /= weights
@@ -189,9 +189,9 @@ def free_memory(device: torch.device) -> int:
 
 def bytes_per_voxel(predictor: Predictor) -> float:
     """Memory that a call of the network takes for each voxel of its input, measured on a small one."""
-    lost = predictor.network.shrink
-    small = triple(2 * shrink + extent for shrink, extent in zip(lost, (4, 32, 32), strict=True))
-    raw = torch.zeros((1, *ceil_to_multiple(small, predictor.network.stride)), device=predictor.device)
+    extents = predictor.network.extents
+    small = extents.at_least(extents.seen(Box.of_shape((4, 32, 32))).shape)
+    raw = torch.zeros((1, *small), device=predictor.device)
     with _LiveBytes() as live:
         predictor(raw)
     return float(WORKSPACE * live.peak / raw.numel())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import lcm, prod
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ssns.prediction.reference import reference_tiling
@@ -81,11 +81,9 @@ class Job:
         transposed = self.settings.test_time == "all"
         # a mirrored view tells of an edge at its other end: what reaches there must be as far from the face
         reach = [max(abs(offset[axis]) for offset in self.offsets) if averaged else 0 for axis in range(3)]
-        stride = self.network.stride
         if transposed:
             reach[1:] = [max(reach[1:])] * 2
-            stride = (stride[0], lcm(*stride[1:]), lcm(*stride[1:]))
-        lost, halo = self.network.shrink, self.settings.halo
+        lost, halo = self.network.extents.shrink, self.settings.halo
         inner = [shrink or unused for shrink, unused in zip(lost, halo, strict=True)]
         return Overlap(
             margin=triple(unused + edge for unused, edge in zip(inner, reach, strict=True)),
@@ -93,13 +91,13 @@ class Job:
                 shrink or min(n, unused) for shrink, n, unused in zip(lost, self.settings.reflect, inner, strict=True)
             ),
             blend=triple(0 if shrink else unused for shrink, unused in zip(lost, halo, strict=True)),
-            stride=stride,
+            extents=self.network.extents,
         )
 
     def tiling(self, tile: Triple) -> Tiling:
         """The tiles of the box; the reference's have a size of their own."""
         if self.settings.tiling == "reference":
-            return reference_tiling(self.box, self.network.shrink)
+            return reference_tiling(self.box, self.network.extents.shrink)
         return overlapping_tiling(self.box, self.bounds, tile, self.overlap)
 
     def plan(self, device: torch.device, chunks: Triple) -> Plan:

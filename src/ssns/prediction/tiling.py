@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.errors import UserError
+from ssns.networks.extents import Extents, fitting
 from ssns.space import AXES, Box, Triple, triple
 
 Profile = NDArray[np.float32]
@@ -119,13 +120,13 @@ class Overlap:
         margin: Voxels at each inner face of a tile whose output is lost or not used (z, y, x).
         outer: The same at the ends of the volume, where they are reflections (z, y, x); at most ``margin``.
         blend: Further voxels over which a tile gives way to its neighbour (z, y, x).
-        stride: What starts and extents of tiles are multiples of (z, y, x).
+        extents: Which tiles the network takes; they start at multiples of its stride.
     """
 
     margin: Triple
     outer: Triple
     blend: Triple
-    stride: Triple
+    extents: Extents
 
     @property
     def shared(self) -> Triple:
@@ -135,9 +136,8 @@ class Overlap:
     def context(self, box: Box, bounds: Box) -> Box:
         """All that tiles of ``box`` see, in a volume of ``bounds``."""
         seen = box.grown(self.margin).intersection(bounds.grown(self.outer))
-        ends = zip(seen.start, seen.stop, self.stride, strict=True)
-        starts, stops = zip(*((_down(a, stride), _up(b, stride)) for a, b, stride in ends), strict=True)
-        return Box(triple(starts), triple(stops))
+        start = triple(_down(a, stride) for a, stride in zip(seen.start, self.extents.stride, strict=True))
+        return Box.of_shape(self.extents.at_least(b - a for a, b in zip(start, seen.stop, strict=True)), start)
 
 
 def overlapping_tiling(box: Box, bounds: Box, tile: Triple, overlap: Overlap) -> Tiling:
@@ -150,24 +150,22 @@ def overlapping_tiling(box: Box, bounds: Box, tile: Triple, overlap: Overlap) ->
         overlap: What neighbours share.
 
     Raises:
-        UserError: ``tile`` is not a multiple of the stride, or too small for the overlap.
+        UserError: The network cannot take ``tile``, or it is too small for the overlap.
     """
     axes = []
     context = overlap.context(box, bounds)
+    extents = triple(map(min, tile, context.shape))
+    overlap.extents.check("tile", extents)
     for axis, name in enumerate(AXES):
-        margin, blend, stride = overlap.margin[axis], overlap.blend[axis], overlap.stride[axis]
-        extent = min(tile[axis], context.shape[axis])
-        if extent % stride:
-            raise UserError(
-                f"tile: wanted a multiple of the network's stride {stride} along {name}, got {extent}: "
-                f"take {_up(extent, stride)}"
-            )
+        margin, blend, stride = overlap.margin[axis], overlap.blend[axis], overlap.extents.stride[axis]
+        extent = extents[axis]
         first, last = context.start[axis], context.stop[axis] - extent
         step = _down(extent - overlap.shared[axis], stride)
         if last > first and step < stride:
+            enough = fitting(overlap.shared[axis] + stride, overlap.extents.smallest[axis], stride)
             raise UserError(
                 f"tile: {extent} along {name} leaves no step beside {margin} unused voxels at both ends and {blend} "
-                f"blended ones: take at least {_up(overlap.shared[axis] + stride, stride)}, or a smaller halo"
+                f"blended ones: take at least {enough}, or a smaller halo"
             )
         starts = (*range(first, last, max(step, 1)), last)
         # the first and the last tile have no neighbour to give way to at the ends of the box
@@ -193,7 +191,8 @@ def choose_tile(box: Box, bounds: Box, overlap: Overlap, voxels: int) -> Triple:
         voxels: Largest size of a tile; where none is so small, the smallest possible tile is taken.
     """
     whole = overlap.context(box, bounds).shape
-    choices = [_extents(*axis) for axis in zip(whole, overlap.shared, overlap.stride, strict=True)]
+    possible = overlap.extents
+    choices = [_extents(*axis) for axis in zip(whole, overlap.shared, possible.smallest, possible.stride, strict=True)]
     z, y, x = (np.array([extent for extent, _ in axis], np.float64) for axis in choices)
     n_z, n_y, n_x = (np.array([count for _, count in axis], np.float64) for axis in choices)
     size = z[:, None, None] * y[:, None] * x
@@ -204,15 +203,16 @@ def choose_tile(box: Box, bounds: Box, overlap: Overlap, voxels: int) -> Triple:
     return triple(axis[index][0] for axis, index in zip(choices, best, strict=True))
 
 
-def _extents(length: int, shared: int, stride: int) -> list[tuple[int, int]]:
+def _extents(length: int, shared: int, smallest: int, stride: int) -> list[tuple[int, int]]:
     """Extents of a tile worth trying along an axis, the largest first, and how many such tiles cover ``length``."""
     counts = {length: 1}
-    extent = _up(shared + stride, stride)
+    extent = fitting(shared + stride, smallest, stride)
     while extent < length:
         count = 1 + -((extent - length) // _down(extent - shared, stride))
-        fitted = _up(-(-(length + (count - 1) * shared) // count), stride)  # no larger than that many tiles need
+        needed = -(-(length + (count - 1) * shared) // count)
+        fitted = fitting(needed, smallest, stride)  # no larger than that many tiles need
         counts[fitted] = 1 + -((fitted - length) // _down(fitted - shared, stride))
-        extent = max(extent + stride, _down(extent * 9 // 8, stride))
+        extent = max(extent + stride, smallest + _down(extent * 9 // 8 - smallest, stride))
     return sorted(counts.items(), reverse=True)
 
 
@@ -225,7 +225,3 @@ def _rise(extent: int, blend: int) -> Profile:
 
 def _down(value: int, step: int) -> int:
     return value // step * step
-
-
-def _up(value: int, step: int) -> int:
-    return -(-value // step) * step

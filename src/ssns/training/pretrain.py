@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from ssns.networks import Extents
 from ssns.sampling import RawBatch
-from ssns.space import Triple, inner
+from ssns.space import inner
 from ssns.training.objectives import PretrainingSettings
 from ssns.training.preview import Picture, Preview
 from ssns.training.supervised import Process
@@ -23,7 +24,7 @@ class Pretraining:
     """Perturbed raw in, clean raw out.
 
     Args:
-        network: Raw (b, 1, z, y, x) to logits (b, 1, z, y, x) of the restored raw.
+        network: Raw (b, 1, z, y, x) to logits (b, 1, z', y', x') of the restored raw it predicts.
         sampler: ``sampler(n)`` gives batch n.
         settings: Of the task and its loss.
         process: Device, seed and rank.
@@ -43,7 +44,8 @@ class Pretraining:
         self.sampler = sampler
         self.settings = settings
         self.process = process
-        self.shrink: Triple = network.shrink  # type: ignore[assignment]
+        extents: Extents = network.extents  # type: ignore[assignment]
+        self.shrink = extents.shrink
         self.shown = Preview(picture, self.shrink)
 
     @property

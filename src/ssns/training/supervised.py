@@ -80,7 +80,7 @@ class Supervised:
     """The loss of labelled patches, augmented on the training device.
 
     Args:
-        network: Raw (b, 1, z, y, x) to logits (b, c, z, y, x); may lose ``network.shrink`` voxels at each side.
+        network: Raw (b, 1, z, y, x) to logits (b, c, z', y', x'), ``targets.shrink`` less at each side.
         sampler: ``sampler(n)`` gives batch n.
         targets: How labels become affinities.
         loss: Of logits, targets and mask.
