@@ -304,6 +304,13 @@ class TestRoles:
         ]
         assert self.check(settings, **{name: {"raw": name, **regions[name]} for name in "ab"}) == []
 
+    def test_and_those_that_a_network_sees_around_what_it_predicts(self):
+        mala = {"network": {"type": "mala", "depth": 1}, "objective": {"type": "consistency"}}
+        (warning,) = self.check(
+            mala | {"training": {"patch": [13, 22, 22]}}, a={"raw": "r", "unlabelled": "0:3", "test": "5:10"}
+        )
+        assert "unlabelled: patches of (13, 22, 22) see raw beyond it, at z 5..9, y 0..64" in warning
+
     def test_patches_of_labelled_regions_may_see_beyond_them(self):
         thin = {"labelled": "2:3", "unlabelled": {"z": [0, 5], "y": [0, 32]}, "test": "5:10"}
         assert self.check(consistency(5), a={"raw": "r", **thin}) == []

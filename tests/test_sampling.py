@@ -157,6 +157,27 @@ class TestPlaces:
         seen = reduce(Box.bounding, places).intersection(Box.of_shape(raw.shape))
         assert seen_by_patches(box, patch, Box.of_shape(raw.shape)) == seen
 
+    @settings(max_examples=40)
+    @given(st.data())
+    def test_what_is_predicted_of_a_patch_lies_where_a_patch_of_its_size_would(self, data):
+        ends = [st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True).map(sorted) for n in (5, 6, 4)]
+        box = Box(*zip(*data.draw(st.tuples(*ends)), strict=True))
+        predicted = data.draw(st.tuples(*[st.integers(1, 8)] * 3))
+        shrink = data.draw(st.tuples(*[st.integers(0, 7)] * 3))
+        beyond = data.draw(st.sampled_from(["raw", "reflected"]))
+        source = labelled(box, raw=RAW[:5, :6, :4])
+        patch = Box.of_shape(predicted).grown(shrink).shape
+        plain = sampler(source, patch=predicted, batch=300, beyond=beyond)(0)
+        padded = sampler(source, patch=patch, batch=300, beyond=beyond, shrink=shrink)(0)
+        inside = tuple(slice(lost, lost + n) for lost, n in zip(shrink, predicted, strict=True))
+        for name in ("raw", "labels", "valid"):
+            assert np.array_equal(getattr(padded, name)[(..., *inside)], getattr(plain, name))
+        assert [box_of(place) for place in padded.places] == [box_of(place).grown(shrink) for place in plain.places]
+        if beyond == "raw":
+            bounds = Box.of_shape(source.raw.shape)
+            seen = reduce(Box.bounding, map(box_of, padded.places)).intersection(bounds)
+            assert seen_by_patches(box, patch, bounds, shrink) == seen
+
     def test_no_boxes_are_refused(self):
         with pytest.raises(UserError, match="at least one box"):
             LabelledPatches([], PATCH, 1, seed=0)
@@ -297,6 +318,17 @@ class TestRawPatches:
             assert batch.partners.shape == batch.raw.shape
             assert not np.array_equal(batch.partners, batch.raw)
             assert batch.places == without(step).places
+
+    def test_what_is_predicted_of_them_lies_inside_their_boxes(self):
+        box = Box((2, 3, 5), (8, 15, 16))
+        patches = self.patches(box, patch=(6, 10, 12), batch=100, shrink=(2, 3, 4), partners=True)(0)
+        starts = {box_of(place).grown((-2, -3, -4)).start for place in patches.places}
+        assert [set(axis) for axis in zip(*starts, strict=True)] == [
+            set(range(2, 7)),
+            set(range(3, 12)),
+            set(range(5, 13)),
+        ]
+        assert patches.raw.shape == patches.partners.shape == (100, 1, 6, 10, 12)
 
     def test_boxes_come_as_often_as_they_are_large(self):
         small, large = Box((0, 0, 0), (4, 8, 8)), Box((4, 0, 0), (12, 20, 8))

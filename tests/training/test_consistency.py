@@ -12,7 +12,7 @@ from ssns.affinities import NEAREST, edge_ends
 from ssns.checkpoint import load_checkpoint
 from ssns.losses import BinaryCrossEntropy, SquaredError
 from ssns.networks import Extents
-from ssns.perturb import Elastic, FlipTranspose, Fold, Misalign, Noise, Scale, Sequence
+from ssns.perturb import Elastic, FlipTranspose, Fold, Misalign, Noise, Patch, Scale, Sequence
 from ssns.sampling import Batch, RawBatch
 from ssns.space import Box
 from ssns.training.loop import train
@@ -118,6 +118,20 @@ class TestGeometry:
             view = objective._view(patch, torch.Generator().manual_seed(seed))
             _, known = objective._carry(torch.ones(3, *SHAPE), view)
             assert not known[:, ~view.valid].any()
+
+    @pytest.mark.parametrize("shrink", [(0, 0, 0), (1, 2, 2)])
+    def test_an_edge_to_a_hidden_voxel_is_not_asked_for_wherever_that_lies(self, shrink):
+        objective = oracle(shrink)
+        valid = torch.rand(SHAPE, generator=torch.Generator().manual_seed(0)) > 0.3
+        inside = Box.of_shape(SHAPE).grown(tuple(-n for n in shrink)).slices
+        affinities = torch.ones(3, *SHAPE)[:, *inside]
+        _, known = objective._carry(affinities, Patch(torch.zeros(SHAPE), valid=valid))
+        ends = []
+        for axis in range(3):
+            there = valid.roll(1, axis)
+            there.select(axis, 0).fill_(True)  # nothing is known of what lies beyond the patch
+            ends.append(valid & there)
+        assert torch.equal(known, torch.stack(ends)[:, *inside])
 
 
 class TestTerms:

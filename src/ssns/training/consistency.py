@@ -153,12 +153,11 @@ class Consistency:
             moved = start.moved(view.moves, keep_uncertain=self.settings.boundaries == "kept")
         if view.valid is None:
             return moved.affinities, moved.known
-        seen = view.valid[inner(view.shape, targets.shrink)]
-        known = moved.known & seen
+        seen = view.valid.repeat(len(targets.offsets), 1, 1, 1)
         for channel, offset in enumerate(targets.offsets):
-            here, there = edge_ends(seen.shape, offset)
-            known[channel][here] &= seen[there]
-        return moved.affinities, known
+            here, there = edge_ends(view.shape, offset)
+            seen[channel][here] &= view.valid[there]
+        return moved.affinities, moved.known & seen[:, *inner(view.shape, targets.shrink)]
 
     def _exchange(self, number: int, raw: Tensor) -> Exchange | None:
         if self.settings.cut_mix is None:
