@@ -10,6 +10,7 @@ import ssns.commands.segment
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.errors import UserError
+from ssns.volume import open_volume
 
 STAGES = ("train", "predict", "sweep", "segment", "evaluate")
 
@@ -120,3 +121,48 @@ def test_what_cannot_be_segmented_is_refused_before_training(tmp_path, monkeypat
     with pytest.raises(UserError, match=r"a-validation: segmenting .* needs about"):
         run_experiment(experiment)
     assert not RunFolder.of(experiment).path.exists()
+
+
+class TestMala:
+    """Its patches and tiles are larger than what it predicts of them, and of sizes of its own."""
+
+    LOOP = {
+        "steps": 2, "patch": [17, 34, 34], "batch": 1, "precision": "fp32", "device": "cpu", "threads": 1,
+        "validate_every": 2,
+    }  # fmt: skip
+
+    def experiment(self, folder, **changes):
+        settings = {
+            "network": {"type": "mala", "features": 2, "growth": 2, "depth": 1},
+            "volumes__a__unlabelled": "8:24",
+            "pretraining": {"training": self.LOOP.copy()},
+            "training": self.LOOP.copy(),
+        }
+        return toy(make_toy(folder), **settings | changes)
+
+    @pytest.mark.parametrize("teacher", ["mean_teacher", "weight_sharing", "cross"])
+    def test_it_goes_all_the_way(self, tmp_path, teacher, capsys):
+        steps = [{"type": name} for name in ("quarter_turn", "misalign", "scale", "cut_out")]
+        objective = {
+            "type": "consistency",
+            "teacher": {"type": teacher},
+            "strong": {"type": "sequence", "steps": steps},
+            "views": 2,
+            "cut_mix": {"plane": 0.5, "depth": 0.5},
+        }
+        experiment = self.experiment(tmp_path, objective=objective)
+        run_experiment(experiment)
+        folder = RunFolder.of(experiment)
+        assert "train: from" in (told := capsys.readouterr().out)
+        assert ": 8 tensors taken over\n" in told
+        assert open_volume(folder.affinities("a-test")).shape == (32, 48, 48)
+        for path in (folder.best_pretrained, folder.best, folder.choice, folder.scores, folder.report):
+            assert path.is_file()
+
+    @pytest.mark.parametrize("stage", ["training", "pretraining__training"])
+    def test_a_patch_that_it_cannot_take_is_told_before_anything_is_done(self, tmp_path, stage):
+        experiment = self.experiment(tmp_path, **{f"{stage}__patch": [17, 32, 34]})
+        name = re.escape(f"{stage.replace('__', '.')}.patch: wanted extents (z, y, x) that are (13, 22, 22) plus")
+        with pytest.raises(UserError, match=rf"^{name}.*: take \(17, 34, 34\), or a larger one"):
+            run_experiment(experiment)
+        assert not RunFolder.of(experiment).path.exists()

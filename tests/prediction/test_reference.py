@@ -6,6 +6,7 @@ import torch
 from toy_networks import Crop, Padded, Valid
 
 from ssns.errors import UserError
+from ssns.networks import MalaUNetSettings
 from ssns.prediction import PredictionSettings, predict_array, reference_windows
 from ssns.prediction.reference import reference_tiling
 from ssns.space import Box
@@ -21,7 +22,7 @@ def test_window_counts_of_the_paper(depth, windows):
 @pytest.mark.parametrize(("depth", "windows"), [(25, 361), (50, 722), (100, 1444)])
 def test_window_counts_of_the_papers_valid_network(depth, windows):
     box = Box.of_shape((depth, 1024, 1024))
-    assert reference_tiling(box, Crop.extents.shrink).count(box) == windows
+    assert reference_tiling(box, MalaUNetSettings().extents.shrink).count(box) == windows
 
 
 def test_windows_stand_at_their_stride_and_the_last_one_at_the_end():

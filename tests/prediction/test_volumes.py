@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ssns.blockwise import Markers
 from ssns.checkpoint import Checkpoint
 from ssns.errors import UserError
 from ssns.networks import ResidualUNetSettings
+from ssns.networks.mala import MalaUNet
 from ssns.prediction import PredictionSettings, predict, predict_array, predict_box, predict_volume
 from ssns.prediction.inference import Predictor
 from ssns.space import Box
@@ -83,6 +85,29 @@ def test_tiles_of_a_padded_network_equal_the_whole(tile, batch):
     np.testing.assert_allclose(seen, whole(network, raw, (1, 2, 4), (1, 3, 4)), atol=1e-5)
 
 
+def mala():
+    torch.manual_seed(0)
+    return MalaUNet(features=2, growth=2, depth=1)
+
+
+@pytest.mark.parametrize("tile", [(13, 25, 25), (15, 31, 28), (99, 100, 100)])
+def test_tiles_of_mala_equal_the_whole(tile):
+    raw = noise(5, 17, 22)
+    got = predict_array(mala(), raw, exact(tile=tile))
+    np.testing.assert_allclose(got, whole(mala(), raw, (6, 12, 12), (6, 11, 12)), atol=1e-5)
+    assert got.std() > 0.01
+
+
+def test_the_chosen_tile_is_one_that_mala_takes(monkeypatch):
+    monkeypatch.setattr("ssns.prediction.inference.free_memory", lambda device: 3_000_000)
+    network, seen = mala(), set()
+    network.register_forward_pre_hook(lambda module, inputs: seen.add(inputs[0].shape[2:]))
+    raw = noise(20, 60, 60)
+    got = predict_array(network, raw, PredictionSettings(precision="fp32", dtype="float32"))
+    np.testing.assert_allclose(got, predict_array(mala(), raw, exact(tile=(99, 100, 100))), atol=1e-5)
+    assert len(seen) == 2  # the small one of the measurement, and the tile
+
+
 @pytest.mark.parametrize("tile", [(5, 8, 8), (6, 12, 20), (40, 40, 40)])
 def test_tiles_of_a_valid_network_equal_the_whole(tile):
     raw = noise(5, 17, 22)
@@ -99,11 +124,15 @@ def test_a_halo_below_the_reach_shows_at_the_faces():
 
 
 @settings(max_examples=25)
-@given(extent=st.tuples(st.integers(1, 6), st.integers(1, 30), st.integers(1, 30)), valid=st.booleans())
-def test_any_extent_is_predicted(extent, valid):
+@given(
+    extent=st.tuples(st.integers(1, 6), st.integers(1, 30), st.integers(1, 30)),
+    kind=st.sampled_from([(Valid, (8, 16, 20)), (partial(Padded, 2), (8, 16, 20)), (mala, (14, 28, 31))]),
+)
+def test_any_extent_is_predicted(extent, kind):
     raw = noise(*extent)
-    network = Valid() if valid else Padded(pool=2)
-    tiled = predict_array(network, raw, exact(tile=(8, 16, 20), halo=(2, 4, 4)))
+    build, tile = kind
+    network = build()
+    tiled = predict_array(network, raw, exact(tile=tile, halo=(2, 4, 4)))
     once = predict_array(network, raw, exact(tile=(99, 100, 100), halo=(2, 4, 4)))
     assert tiled.shape == (3, *extent)
     np.testing.assert_allclose(tiled, once, atol=1e-5)
@@ -162,10 +191,12 @@ def test_averaging_calls_the_network_once_for_each_view(views):
     assert network.voxels == count * 3 * 8 * 8
 
 
-@pytest.mark.parametrize("network", [Padded(pool=2), Valid()])
-def test_averaged_tiles_equal_the_averaged_whole(network):
+@pytest.mark.parametrize(
+    ("network", "tile"), [(Padded(pool=2), (10, 20, 22)), (Valid(), (10, 20, 22)), (mala(), (17, 28, 31))]
+)
+def test_averaged_tiles_equal_the_averaged_whole(network, tile):
     raw = noise(6, 30, 22)
-    tiled = predict_array(network, raw, exact(tile=(10, 20, 22), halo=(2, 4, 4), test_time="all"))
+    tiled = predict_array(network, raw, exact(tile=tile, halo=(2, 4, 4), test_time="all"))
     once = predict_array(network, raw, exact(tile=(90, 90, 90), halo=(2, 4, 4), test_time="all"))
     np.testing.assert_allclose(tiled, once, atol=1e-5)
     assert np.abs(once - predict_array(network, raw, exact(halo=(2, 4, 4)))).max() > 1e-3

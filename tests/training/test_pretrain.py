@@ -5,7 +5,9 @@ from test_loop import equal, outcome
 from toy_training import CHECKPOINT, NETWORK, PATCH, raw_patches, settings
 
 from ssns.losses import AbsoluteError, SquaredError
+from ssns.networks import MalaUNetSettings
 from ssns.perturb import FlipTranspose, Noise, Patch, Sequence
+from ssns.sampling import RawBatch
 from ssns.training.loop import train
 from ssns.training.objectives import MaskedBlocks, PretrainingSettings, Restoration
 from ssns.training.pretrain import Pretraining
@@ -14,10 +16,10 @@ from ssns.training.supervised import Process
 PLAIN = Sequence(steps=())
 
 
-def pretraining(network_seed=0, sampler=None, picture=None, **changes):
+def pretraining(network_seed=0, sampler=None, picture=None, network=NETWORK, **changes):
     torch.manual_seed(network_seed)
     return Pretraining(
-        NETWORK.model_copy(update={"merge": "none"}).build(1),
+        network.without_skips().build(1),
         sampler or raw_patches(),
         settings=PretrainingSettings(**changes),
         process=Process(torch.device("cpu")),
@@ -40,6 +42,24 @@ class TestRestoration:
             found = objective.loss((batch, number), 0)
         assert list(found) == ["restoration"]
         torch.testing.assert_close(found["restoration"], wanted)
+
+    def test_of_a_valid_network_the_middle_is_restored(self):
+        network = MalaUNetSettings(features=2, growth=2, depth=1)
+        raw = np.random.default_rng(0).random((2, 1, 14, 28, 34), np.float32)
+        objective = pretraining(
+            network=network, sampler=lambda number: RawBatch(raw, ("here",)), picture=lambda *images: images
+        )
+        batch, number = objective.draw(0)
+        seen, clean, counted = objective.views(batch, objective.process.generator(number))
+        assert seen.shape == (2, 1, 14, 28, 34)
+        assert clean.shape == counted.shape == (2, 1, 2, 8, 14)
+        with torch.no_grad():
+            found = objective.loss((batch, number), 0)["restoration"]
+            torch.testing.assert_close(found, ((objective.network(seen).sigmoid() - clean) ** 2).mean())
+        plain = pretraining(network=network, sampler=objective.sampler, clean=PLAIN)
+        _, clean, _ = plain.views(batch, plain.process.generator(number))
+        assert np.array_equal(clean, raw[:, :, 6:8, 10:18, 10:24])
+        assert [image.shape[-3:] for image in objective.preview()] == [(2, 8, 14)] * 4
 
     def test_the_target_goes_through_the_clean_perturbations_too(self):
         objective = pretraining(clean=Sequence(steps=(FlipTranspose(),)), task=Restoration(perturbations=PLAIN))

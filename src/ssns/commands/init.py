@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import TypeAdapter
 from rich.filesize import decimal
 
 from ssns.commands.experiment_file import write_experiment
@@ -24,7 +25,8 @@ from ssns.commands.segment import BYTES_PER_VOXEL
 from ssns.commands.terminal import say, warn
 from ssns.errors import UserError
 from ssns.experiment import Region, VolumeSettings, load_experiment, region_boxes
-from ssns.space import AXES, Box
+from ssns.networks import Network
+from ssns.space import AXES, Box, Triple
 from ssns.volume.opening import split_dataset
 from ssns.volume.pages import MissingPagesWarning, page_files, page_numbers
 from ssns.volume.sections import runs
@@ -116,7 +118,7 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
         "name": name if output.stem == "experiment" else _name(output.name),
         "volumes": {name: volume},
         "normalization": NORMALIZATION,
-        **recipe.tables(_patch(source, volume), supervised="unlabelled" not in volume),
+        **recipe.tables(_patch(source, volume, recipe), supervised="unlabelled" not in volume),
     }
     write_experiment(output, table, f"Run it with: ssns run {output.name}\nAll settings: ssns settings")
     open_sources(load_experiment(output))  # it runs as it is
@@ -361,13 +363,14 @@ def _listed(text: str) -> Sequence[int]:
     return chosen
 
 
-def _patch(source: Source, volume: dict[str, Any]) -> list[int]:
-    """A patch as deep as a few sections around the labelled ones, and as wide as the volume allows."""
+def _patch(source: Source, volume: dict[str, Any], recipe: Recipe) -> Triple:
+    """A patch as deep as a few sections around the labelled ones, and as wide as the volume and the network allow."""
     regions = volume.get("labelled", [])
     depth = max((region["z"][1] - region["z"][0] if "z" in region else 1 for region in regions), default=18)
     z = min(18, max(8, depth + 3), max(source.raw.shape[0], 8))
-    y, x = (min(160, max(32, length // 16 * 16)) for length in source.raw.shape[1:])
-    return [z, y, x]
+    y, x = (min(160, max(32, length)) for length in source.raw.shape[1:])
+    network: Network = TypeAdapter(Network).validate_python(recipe.network)
+    return network.extents.at_most((z, y, x))
 
 
 def _seen_from(folder: Path, path: str) -> str:
