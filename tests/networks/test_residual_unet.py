@@ -166,17 +166,20 @@ class TestInitialisation:
             assert 0.45 < first[name].abs().max() <= 0.5
         assert not torch.equal(first["up0.1.weight"], second["up0.1.weight"])
 
-    def test_other_convolutions_start_as_asked_with_zero_biases(self):
+    @pytest.mark.parametrize(("scheme", "gain"), [("kaiming", math.sqrt(2)), ("xavier", 1.0)])
+    @pytest.mark.parametrize(("shape", "tail"), [("normal", 3.5), ("uniform", math.sqrt(3))])
+    def test_other_convolutions_start_as_asked_with_zero_biases(self, scheme, gain, shape, tail):
         torch.manual_seed(0)
-        network = ResidualUNet()
-        for layer in network.modules():
-            if isinstance(layer, nn.Conv3d):
-                fan_in = layer.weight[0].numel()
-                assert layer.bias is None or (layer.bias == 0).all()
-                if layer.weight.numel() > 10_000:
-                    assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
-        uniform = ResidualUNet(initializer="xavier_uniform").conv0.block2[0].weight
-        assert uniform.abs().max().item() == pytest.approx(math.sqrt(6 / (2 * 28 * 27)), rel=0.01)
+        for layer in ResidualUNet(initializer=f"{scheme}_{shape}").modules():
+            if not isinstance(layer, nn.Conv3d):
+                continue
+            assert layer.bias is None or (layer.bias == 0).all()
+            outputs, inputs = (n * layer.weight[0, 0].numel() for n in layer.weight.shape[:2])
+            fan = inputs if scheme == "kaiming" else (inputs + outputs) / 2
+            if layer.weight.numel() > 10_000:
+                assert layer.weight.std().item() == pytest.approx(gain / math.sqrt(fan), rel=0.05)
+                largest = layer.weight.abs().max().item() * math.sqrt(fan) / gain
+                assert (largest > tail) if shape == "normal" else (0.99 * tail < largest <= tail * 1.0001)
 
 
 class TestOptions:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
+from ssns.errors import UserError
 from ssns.networks.extents import Extents, padded_extents, valid_extents
 from ssns.settings import Component
 
@@ -33,12 +35,17 @@ class ResidualUNetSettings(Component):
     batch_momentum: float = Field(
         0.001, gt=0, le=1, description="Momentum of the running statistics; short runs need more, as 0.05."
     )
-    activation: str = Field(
-        "elu", pattern=r"^(elu|relu|leaky\d*\.?\d+)$", description="elu, relu, or leaky with its slope: leaky0.1."
-    )
+    activation: str = Field("elu", description="elu, relu, or leaky with its slope: leaky0.1.")
     initializer: Literal["kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform"] = Field(
         "kaiming_normal", description="How convolution weights start."
     )
+
+    @field_validator("activation")
+    @classmethod
+    def _known(cls, activation: str) -> str:
+        if not re.fullmatch(r"elu|relu|leaky\d*\.?\d+", activation):
+            raise UserError(f"activation: wanted elu, relu, or leaky with its slope, as leaky0.1, got {activation!r}")
+        return activation
 
     @property
     def extents(self) -> Extents:
