@@ -196,6 +196,9 @@ class ConsistencyObjective(Component):
         Sequence(steps=(FlipTranspose(),)), description="What unlabelled patches go through before teacher and student."
     )
     strong: Engine = Field(default_factory=default_views, description="What only the student's view goes through.")
+    orientations: int = Field(
+        1, ge=1, le=16, description="Of the clean patch that the teacher's affinities are averaged over."
+    )
     views: int = Field(1, gt=0, description="Perturbed views of each unlabelled patch.")
     loss: Annotated[SquaredError | BinaryCrossEntropy, Field(discriminator="type")] = Field(
         BinaryCrossEntropy(), description="Of the student's logits and the teacher's affinities."
