@@ -61,6 +61,7 @@ ROWS = {
     "ours, not pre-trained": _ours("labelled, not pre-trained"),
     "ours, reference geometry": _ours(geometry="reference"),
     "ours, confidence": _ours(confidence="0.8"),
+    "ours, four orientations": _ours(orientations="4"),
     "ours, two views": _ours(views="2"),
     "ours, no cut mix": _ours(cut_mix="none"),
     "ours, cross": _ours(teacher='{type = "cross"}'),

@@ -9,7 +9,7 @@ The functions take NumPy arrays and torch tensors alike (array API) and stay on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Integral
@@ -238,3 +238,22 @@ def transform_affinities(affinities: Array, offsets: Sequence[Triple], symmetry:
             moved[(..., channel, *here)] = affinities[(..., list(offsets).index(back), *there)]
             mask[(..., channel, *here)] = True
     return symmetry.apply(moved), symmetry.apply(mask)
+
+
+def averaged_over(
+    symmetries: Sequence[GridSymmetry], predict: Callable[[Array], Array], raw: Array, offsets: Sequence[Triple]
+) -> Array:
+    """Affinities of ``raw`` predicted in several orientations, brought back, and averaged where each has a counterpart.
+
+    Args:
+        symmetries: The orientations; one of them is the identity, so that every edge has a value.
+        predict: From raw (..., z, y, x) to affinities (..., c, z', y', x').
+        raw: Shape (..., z, y, x).
+        offsets: Displacement of each channel.
+    """
+    total: Array = 0.0
+    count: Array = 0
+    for symmetry in symmetries:
+        back, mask = transform_affinities(predict(symmetry.apply(raw)), offsets, symmetry.inverse)
+        total, count = total + back, count + mask  # what is masked is zero
+    return total / count

@@ -8,7 +8,7 @@ from test_loop import equal, outcome
 from torch import nn
 from toy_training import CHECKPOINT, NETWORK, PATCH, consistency, fitness, raw_patches, settings, supervised
 
-from ssns.affinities import NEAREST, edge_ends
+from ssns.affinities import NEAREST, GridSymmetry, edge_ends, transform_affinities
 from ssns.checkpoint import load_checkpoint
 from ssns.losses import BinaryCrossEntropy, SquaredError
 from ssns.networks import Extents
@@ -93,6 +93,10 @@ class TestGeometry:
     def test_a_network_that_is_right_agrees_with_itself(self, strong, shrink):
         strong = strong if isinstance(strong, Sequence) else Sequence(steps=(strong,))
         assert max(losses(oracle(shrink, strong=strong))) < 1e-9
+
+    @pytest.mark.parametrize("shrink", [(0, 0, 0), (1, 2, 2)])
+    def test_and_with_itself_in_other_orientations(self, shrink):
+        assert max(losses(oracle(shrink, orientations=16, strong=Sequence(steps=())))) < 1e-9
 
     @pytest.mark.parametrize("family", [FlipTranspose(), Misalign(largest=3, section_probability=0.5)])
     def test_the_papers_geometry_does_not(self, family):
@@ -192,6 +196,17 @@ class TestTerms:
             found = objective.loss(batch, 0)["consistency"]
         torch.testing.assert_close(found, wanted)
         assert wanted > 1e-4
+
+    def test_targets_of_all_orientations_turn_with_the_patch(self):
+        objective = consistency(orientations=16)
+        (patch, _) = objective.labelled.process.patches(objective.draw(0).unlabelled)
+        raw, generator = patch.raw[None, None], torch.Generator()
+        turn = GridSymmetry((True, False, True), transpose=True)
+        one, turned = (objective._taught(view, generator)[0] for view in (raw, turn.apply(raw)))
+        wanted, known = transform_affinities(one, objective.labelled.targets.offsets, turn)
+        torch.testing.assert_close(turned[known], wanted[known])
+        alone = objective.teacher.logits(raw)[0].sigmoid()
+        assert (one - alone).abs().max() > 1e-3
 
     def test_only_sure_targets_count_where_confidence_is_asked(self):
         for sure, counted in ((0.1, False), (12.0, True)):

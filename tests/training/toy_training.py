@@ -75,7 +75,7 @@ def raw_patches(batch=2, seed=0, **changes):
 def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None, build=None, accumulate=1, **changes):
     """Students of two levels and a mean teacher whose student sees noise and mirror images."""
     torch.manual_seed(network_seed)
-    table = {"strong": Sequence(steps=(FlipTranspose(), Noise()))}
+    table = {"strong": Sequence(steps=(FlipTranspose(), Noise())), "cut_mix": None}
     settings = ConsistencyObjective(**(table | changes))
     students, teacher = make_teacher(settings.teacher, build or (lambda: network.build(3)))
     return Consistency(

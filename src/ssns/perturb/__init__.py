@@ -6,7 +6,15 @@ Adding one is its class, one line in the union of ``engine``, and its test. Noth
 used.
 """
 
-from ssns.perturb.engine import AnyPerturbation, Engine, OneOf, Sequence, default_augmentation, default_views
+from ssns.perturb.engine import (
+    AnyPerturbation,
+    Engine,
+    OneOf,
+    Sequence,
+    default_augmentation,
+    default_corruption,
+    default_views,
+)
 from ssns.perturb.geometry import Elastic, FlipTranspose, Scale
 from ssns.perturb.intensity import Blur, Intensity, Noise, Sobel, StrongBlur
 from ssns.perturb.mixing import MixUp
@@ -41,5 +49,6 @@ __all__ = [
     "StrongBlur",
     "Turn",
     "default_augmentation",
+    "default_corruption",
     "default_views",
 ]

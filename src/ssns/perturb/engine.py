@@ -100,6 +100,24 @@ def default_augmentation() -> Sequence:
     )
 
 
-def default_views() -> OneOf:
-    """What a student's view, or a patch to be restored, goes through: one of the paper's families (reference 1.6)."""
+def default_corruption() -> OneOf:
+    """What a patch to be restored goes through: one of the paper's families (reference 1.6)."""
     return OneOf(choices=(Intensity(), Noise(), Blur(), CutOut(), Misalign()))
+
+
+def default_views() -> Sequence:
+    """What a student's view goes through: every orientation, and stronger changes than labelled patches get, at once.
+
+    One of the paper's families at a time teaches less (docs/results.md).
+    """
+    return Sequence(
+        steps=(
+            FlipTranspose(),
+            Misalign(probability=0.3, section_probability=0.1, largest=10),
+            Intensity(probability=0.8, contrast=0.4, brightness=0.3, gamma_octaves=0.8, per_section=0.5),
+            Blur(probability=0.3, sigma=(0.3, 1.5)),
+            Noise(probability=0.5, sigma=(0.01, 0.15)),
+            CutOut(probability=0.5),
+            MissingSection(probability=0.2, section_probability=0.1, rectangle_probability=0.2),
+        )
+    )

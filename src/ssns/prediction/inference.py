@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ssns.affinities import GRID_SYMMETRIES, GridSymmetry, transform_affinities
+from ssns.affinities import GRID_SYMMETRIES, GridSymmetry, averaged_over
 from ssns.errors import UserError
 from ssns.networks import AffinityNetwork
 from ssns.prediction.tiling import Tiling
@@ -67,13 +67,7 @@ class Predictor:
         """
         if len(self.symmetries) == 1:
             return self._affinities(raw)
-        total: Tensor | float = 0.0
-        count: Tensor | float = 0.0
-        for symmetry in self.symmetries:
-            view = self._affinities(symmetry.apply(raw))
-            back, mask = transform_affinities(view, self.offsets, symmetry.inverse)
-            total, count = total + back, count + mask  # what is masked is zero
-        return cast("Tensor", total / count)
+        return cast("Tensor", averaged_over(self.symmetries, self._affinities, raw, self.offsets))
 
     def _affinities(self, raw: Tensor) -> Tensor:
         batch = raw[:, None].contiguous(memory_format=torch.channels_last_3d)

@@ -4,7 +4,8 @@ One step (Huang et al. 2022, section III; reference 5.3 and 5.4):
 
 1. Labelled patches are augmented, and their affinities made, as in supervised training.
 2. Unlabelled patches go through ``clean`` perturbations, then the student's views through ``strong`` ones as well.
-3. The teacher predicts the clean patches; its affinities are carried into the frame of each view (`perturb.carrying`).
+3. The teacher predicts the clean patches, in one or several orientations; its affinities are carried into the frame of
+   each view (`perturb.carrying`).
 4. The student sees labelled patches and views in one forward pass; boxes may change places before it (`mixing`).
 5. The loss is the labelled one, plus the weighted loss of views against targets where these are known.
 """
@@ -14,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from ssns.affinities import edge_ends
+from ssns.affinities import GRID_SYMMETRIES, averaged_over, edge_ends
 from ssns.perturb import Patch
 from ssns.perturb.carrying import Carried
 from ssns.sampling import Batch, RawBatch
@@ -99,8 +100,7 @@ class Consistency:
             return {"labelled": self._labelled_loss(self._logits(raw), raw, target, mask)}
         generator = self.labelled.process.generator(batch.number, UNLABELLED)
         clean = [self._cleaned(patch, generator) for patch in self.labelled.process.patches(batch.unlabelled)]
-        with self.autocast():
-            taught = self.teacher.logits(_images(clean)).float().sigmoid()
+        taught = self._taught(_images(clean), generator)
         views = [[self._view(patch, generator) for patch in clean] for _ in range(self.settings.views)]
         carried = [self._carried(taught, patches) for patches in views]
         exchange = self._exchange(batch.number, raw)
@@ -134,6 +134,19 @@ class Consistency:
 
     def _view(self, clean: Patch, generator: Generator) -> Patch:
         return self.settings.strong.apply(clean, generator)
+
+    def _taught(self, clean: Tensor, generator: Generator) -> Tensor:
+        """The teacher's affinities (n, b, c, z, y, x) of clean patches, averaged over orientations."""
+
+        def affinities(view: Tensor) -> Tensor:
+            with self.autocast():
+                return self.teacher.logits(view.contiguous(memory_format=torch.channels_last_3d)).float().sigmoid()
+
+        if self.settings.orientations == 1:
+            return affinities(clean)
+        others = torch.randperm(len(GRID_SYMMETRIES) - 1, generator=generator)[: self.settings.orientations - 1]
+        drawn = [GRID_SYMMETRIES[0], *(GRID_SYMMETRIES[1 + number] for number in others.tolist())]
+        return cast("Tensor", averaged_over(drawn, affinities, clean, self.labelled.targets.offsets))
 
     def _carried(self, taught: Tensor, views: list[Patch]) -> tuple[Tensor, Tensor]:
         """Targets (n, b, c, z, y, x) in the frames of the views, and where they count."""

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ssns.errors import UserError
 from ssns.losses import AbsoluteError, BinaryCrossEntropy, SquaredError
-from ssns.perturb import Engine, FlipTranspose, Patch, Sequence, default_views
+from ssns.perturb import Engine, FlipTranspose, Patch, Sequence, default_corruption, default_views
 from ssns.perturb.draws import UnitRange
 from ssns.settings import Component
 from ssns.training.settings import TrainingSettings
@@ -108,7 +108,7 @@ class Restoration(Component):
     """Raw is restored from what perturbations left of it; every voxel counts (the paper's pre-training)."""
 
     type: Literal["restoration"] = "restoration"
-    perturbations: Engine = Field(default_factory=default_views, description="What the network has to undo.")
+    perturbations: Engine = Field(default_factory=default_corruption, description="What the network has to undo.")
 
     def perturb(self, patch: Patch, generator: Generator) -> tuple[Tensor, Tensor]:
         """What the network sees of a patch, and which voxels of the clean one count, bool."""
@@ -196,6 +196,9 @@ class ConsistencyObjective(Component):
         Sequence(steps=(FlipTranspose(),)), description="What unlabelled patches go through before teacher and student."
     )
     strong: Engine = Field(default_factory=default_views, description="What only the student's view goes through.")
+    orientations: int = Field(
+        1, ge=1, le=16, description="Of the clean patch that the teacher's affinities are averaged over."
+    )
     views: int = Field(1, gt=0, description="Perturbed views of each unlabelled patch.")
     loss: Annotated[SquaredError | BinaryCrossEntropy, Field(discriminator="type")] = Field(
         BinaryCrossEntropy(), description="Of the student's logits and the teacher's affinities."
@@ -215,7 +218,9 @@ class ConsistencyObjective(Component):
     geometry: Literal["honest", "reference"] = Field(
         "honest", description="reference: affinities moved as if they were images, as in the paper's code."
     )
-    cut_mix: CutMix | None = Field(None, description="Exchange of boxes between labelled and unlabelled patches.")
+    cut_mix: CutMix | None = Field(
+        CutMix(), description="Exchange of boxes between labelled and unlabelled patches; none: no exchange."
+    )
 
     @property
     def needs_partner(self) -> bool:
