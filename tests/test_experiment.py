@@ -4,9 +4,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from ssns.affinities import NEAREST
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Region, check_roles, load_experiment, region_boxes
+from ssns.losses import Malis
 from ssns.networks import ResidualUNetSettings
 from ssns.segmentation import Agglomeration, Multicut
 from ssns.space import Box
@@ -320,6 +323,14 @@ class TestRoles:
         rest = {"y": [32, 64]}
         roles = {"labelled": rest, "validation": quarter, "unlabelled": "0:10", "target": "0:10"}
         assert self.check(a={"raw": "r", **roles}) == []
+
+
+@pytest.mark.parametrize("offsets", [(*NEAREST, (0, 0, -4)), NEAREST[::-1]])
+def test_malis_wants_the_edges_of_neighbours(offsets):
+    volumes = {"volumes": {"a": {"raw": "r"}}, "loss": {"type": "malis"}}
+    assert Experiment.model_validate(volumes).loss == Malis()
+    with pytest.raises(ValidationError, match=r"loss: malis wanted offsets = \[\[-1, 0, 0\], .* got"):
+        Experiment.model_validate(volumes | {"offsets": offsets})
 
 
 def test_an_experiment_survives_json():

@@ -87,7 +87,37 @@ class AbsoluteError(Component):
         return _share(((logits.sigmoid() - target).abs() * counted).sum(), counted.sum(), total)
 
 
-Loss = Annotated[BinaryCrossEntropy | Dice | SquaredError | AbsoluteError, Field(discriminator="type")]
+class Malis(Component):
+    """Squared error of the edges that decide which voxels are joined (Turaga et al. 2009; Funke et al. 2018).
+
+    An edge weighs as many pairs of voxels as it decides (`malis.malis_weights`): few count, those at which segments
+    merge or split. It is slower than the others, as a spanning tree is found on the CPU, and best begun from weights
+    that another loss has trained.
+    """
+
+    type: Literal["malis"] = "malis"
+    mergers: float = Field(
+        0.5, ge=0, le=1, description="Share of the weight of edges between neurons; the rest is for those within."
+    )
+
+    def __call__(self, logits: Tensor, target: Tensor, mask: Tensor, total: Total = alone) -> Tensor:
+        """Mean over patches of sum of weight * (sigmoid(logits) - target)^2; the weights of a patch sum to 1.
+
+        Channels are affinities to the voxel before along z, y and x.
+        """
+        import torch
+
+        from ssns.malis import malis_weights
+
+        affinities = logits.sigmoid()
+        patches = zip(affinities.detach().float(), target > 0.5, mask > 0, strict=True)
+        shares = [malis_weights(*(tensor.cpu().numpy() for tensor in patch)) for patch in patches]
+        weights = [(1 - self.mergers) * within + self.mergers * between for within, between in shares]
+        weight = torch.stack([torch.from_numpy(each) for each in weights]).to(logits)
+        return _share((weight * (affinities - target) ** 2).sum(), logits.new_tensor(len(logits)), total)
+
+
+Loss = Annotated[BinaryCrossEntropy | Dice | SquaredError | AbsoluteError | Malis, Field(discriminator="type")]
 """The losses that an experiment may name."""
 
 

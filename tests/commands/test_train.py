@@ -99,6 +99,13 @@ def test_a_best_checkpoint_that_is_gone_is_trained_again(finished):
     assert folder.best.is_file()
 
 
+def test_malis_trains_what_another_loss_has_begun(finished):
+    changes = {"name": "malis", "loss": {"type": "malis"}, "training__steps": 2}
+    begun = {"checkpoint": str(RunFolder.of(toy(finished)).best), "parts": "all"}
+    best = load_checkpoint(train_experiment(toy(finished, **changes, transfer=begun)))
+    assert best.step > 0
+
+
 def test_a_further_volume_to_segment_trains_nothing(finished, capsys):
     experiment = toy(finished, volumes__b={"raw": "raw.tif", "target": "0:4"})
     train_experiment(experiment)

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ssns.affinities import NEAREST, BorderStyle
 from ssns.errors import UserError
-from ssns.losses import BinaryCrossEntropy, Loss
+from ssns.losses import BinaryCrossEntropy, Loss, Malis
 from ssns.metrics import Convention
 from ssns.networks import Network, ResidualUNetSettings
 from ssns.perturb import Engine, default_augmentation
@@ -266,6 +266,16 @@ class Experiment(Component):
             raise UserError("offsets: wanted displacements, got (0, 0, 0), from a voxel to itself: leave it out")
         check_nearest(offsets)
         return offsets
+
+    @field_validator("loss")
+    @classmethod
+    def _of_nearest_voxels(cls, loss: Loss, info: ValidationInfo) -> Loss:
+        if isinstance(loss, Malis) and info.data.get("offsets", NEAREST) != NEAREST:
+            raise UserError(
+                f"loss: malis wanted offsets = {list(map(list, NEAREST))}, all edges of neighbours and no others, got"
+                f" {list(map(list, info.data['offsets']))}: take these, or another loss"
+            )
+        return loss
 
     @field_validator("segmentation")
     @classmethod
