@@ -19,6 +19,7 @@ from ssns.networks import ResidualUNetSettings
 from ssns.networks.mala import MalaUNet
 from ssns.prediction import PredictionSettings, predict, predict_array, predict_box, predict_volume
 from ssns.prediction.inference import Predictor
+from ssns.prediction.plan import LARGEST_CALL
 from ssns.space import Box
 from ssns.volume import create_volume, from_array, open_volume
 from ssns.volume.normalization import IntensityRange, PercentileNormalization
@@ -106,6 +107,16 @@ def test_the_chosen_tile_is_one_that_mala_takes(monkeypatch):
     got = predict_array(network, raw, PredictionSettings(precision="fp32", dtype="float32"))
     np.testing.assert_allclose(got, predict_array(mala(), raw, exact(tile=(99, 100, 100))), atol=1e-5)
     assert len(seen) == 2  # the small one of the measurement, and the tile
+
+
+@pytest.mark.parametrize(("network", "once"), [(Padded(), False), (mala(), True)])
+def test_only_tiles_of_a_padded_network_stay_below_the_size_that_is_fast(network, once, monkeypatch):
+    monkeypatch.setitem(LARGEST_CALL, "cpu", 4 * 32 * 32)
+    sizes = []
+    network.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].numel()))
+    predict_array(network, noise(4, 60, 60), PredictionSettings(precision="fp32", halo=(1, 4, 4)))
+    tiles = sizes[1:]  # after the measurement
+    assert (max(tiles) > 4 * 32 * 32, len(tiles) == 1) == (once, once)
 
 
 @pytest.mark.parametrize("tile", [(5, 8, 8), (6, 12, 20), (40, 40, 40)])

@@ -48,14 +48,14 @@ class Extents:
             UserError: With the sizes that can be, and the next larger one.
         """
         got = triple(shape)
-        fitting = self.at_least(got)
-        if fitting == got:
+        possible = self.at_least(got)
+        if possible == got:
             return
         context = ""
         if any(self.shrink):
             lost = triple(2 * n for n in self.shrink)
             context = f", or a larger one, as the network predicts {lost} voxels less than it sees"
-        raise UserError(f"{name}: wanted extents (z, y, x) that are {self}, got {got}: take {fitting}{context}")
+        raise UserError(f"{name}: wanted extents (z, y, x) that are {self}, got {got}: take {possible}{context}")
 
     def __str__(self) -> str:
         """As errors tell it: ``multiples of (1, 16, 16)`` or ``(29, 214, 214) plus multiples of (1, 27, 27)``."""

@@ -24,7 +24,7 @@ BLOCK_SHARE = 1 / 8
 """Part of the free memory that a block may take."""
 
 LARGEST_CALL = {"cpu": 4_000_000, "cuda": 16_000_000}
-"""Voxels of a call beyond which it only takes more memory; other devices are treated as a CPU."""
+"""Voxels of a call of a padded network beyond which it only takes more memory; other devices are treated as a CPU."""
 
 LARGEST_BLOCK = 64_000_000
 """Voxels of a block beyond which a killed run loses too much."""
@@ -132,10 +132,9 @@ class Job:
         if tile is not None and batch is not None:
             return tile, batch
         device = predictor.device
-        voxels = min(
-            LARGEST_CALL.get(device.type, LARGEST_CALL["cpu"]),
-            int(TILE_SHARE * free_memory(device) / bytes_per_voxel(predictor)),
-        )
+        voxels = int(TILE_SHARE * free_memory(device) / bytes_per_voxel(predictor))
+        if not any(self.network.extents.shrink):  # of a valid one, larger tiles share less
+            voxels = min(voxels, LARGEST_CALL.get(device.type, LARGEST_CALL["cpu"]))
         tile = tile or choose_tile(self.box, self.bounds, self.overlap, voxels // (batch or 1))
         return tile, batch or max(1, voxels // prod(tile))
 
