@@ -3,11 +3,12 @@
 The challenge has each of them cropped, 125 x 1250 x 1250 voxels (z, y, x), and padded, 200 x 3072 x 3072, of which the
 cropped one begins at (37, 911, 911).
 
-Defective sections of A+, B+ and C+ (``_DEFECTS``), numbered as in the cropped volumes, are those that two public
-evaluations replaced independently of each other: 0 33 51 79 80 108 109 111, 15 16 44 45 74 77 and 14 74 86; the second
-one, in the frame of realigned volumes, 14 sections later, calls 111 of A+ and 74 of B+ "somewhat bad". Section 51 of A+
-is all zeros (github.com/cremi/cremi_python, issue 9). For A, B and C no list has been found: blank sections are.
-The paper's volumes were made with a network that interpolates along motion, so these sections are not theirs.
+Defective sections of A+, B+ and C+ (``_DEFECTS``), numbered as in the cropped volumes, are those that neutorch's
+evaluation on CREMI replaces (its ``fix_A``, ``fix_B``, ``fix_C``). A second list, made in another lab on realigned
+volumes, has the same, 14 sections later; it calls 111 of A+ and 74 of B+ "somewhat bad", as it does 15 of A+ and 63 of
+B+, which are left alone here. Section 51 of A+ is all zeros (github.com/cremi/cremi_python, issue 9). For A, B and C no
+list was found: blank sections are interpolated. The paper's volumes were made with a network that follows motion, so
+these are not quite theirs.
 """
 
 from __future__ import annotations

@@ -97,25 +97,31 @@ def write_hdf5(
         UserError: The file cannot be written. Nothing of it stays, whatever else ``slabs`` raises.
     """
     partial = file.with_name(f"{file.name}.partial")
-    shape = plan.array.shape
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial, "w") as opened:
-            chunks = tuple(map(min, _CHUNK, shape))
-            dataset = opened.create_dataset("main", shape, plan.dtype, chunks=chunks, compression=1, shuffle=True)
-            if plan.voxel_size_nm is not None:
-                dataset.attrs["resolution"] = plan.voxel_size_nm
-                dataset.attrs["offset"] = [n * o for n, o in zip(plan.voxel_size_nm, plan.origin, strict=True)]
-            dataset.attrs[ATTRIBUTES_KEY] = json.dumps(dict(attributes or {}))
-            for box, data in slabs:
-                dataset[box.slices] = data
-        partial.replace(file)
+        try:
+            _write_main(partial, plan, slabs, attributes or {})
+            partial.replace(file)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{file} cannot be written ({error}): make room, or mend that, and run again") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+
+
+def _write_main(
+    file: Path, plan: Volume, slabs: Iterable[tuple[Box, NDArray[Any]]], attributes: Mapping[str, Any]
+) -> None:
+    shape = plan.array.shape
+    with h5py.File(file, "w") as opened:
+        chunks = tuple(map(min, _CHUNK, shape))
+        dataset = opened.create_dataset("main", shape, plan.dtype, chunks=chunks, compression=1, shuffle=True)
+        if plan.voxel_size_nm is not None:
+            dataset.attrs["resolution"] = plan.voxel_size_nm
+            dataset.attrs["offset"] = [n * o for n, o in zip(plan.voxel_size_nm, plan.origin, strict=True)]
+        dataset.attrs[ATTRIBUTES_KEY] = json.dumps(dict(attributes))
+        for box, data in slabs:
+            dataset[box.slices] = data
 
 
 def _plain(value: Any) -> Any:
