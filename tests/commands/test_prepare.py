@@ -80,7 +80,7 @@ def test_snemi3d_tiffs_become_ac4_and_the_rest_is_told(tmp_path, downloads, caps
     assert (volume.dtype, volume.voxel_size_nm, volume.origin) == (np.uint16, (30, 6, 6), (0, 0, 0))
     assert volume.attributes == {"source": "train-labels.tif", "interpolated": []}
     said = capsys.readouterr().out
-    assert "snemi3d/AC3_inputs.h5: none of ac3_EM, AC3_inputs.h5" in said
+    assert "snemi3d/AC3_inputs.h5: needs one of ac3_EM, AC3_inputs.h5" in said
     assert "AC3AC4Package.zip" in said
     assert f"next: ssns init {tmp_path}/snemi3d/AC4_inputs.h5 --labels {tmp_path}/snemi3d/AC4_labels.h5" in said
 
@@ -131,6 +131,14 @@ def test_defective_sections_of_cremi_are_known_or_blank_or_named(tmp_path, downl
         prepare_dataset("cremi", tmp_path, wishes=Wishes(defects={name: (125,)}, force=True))
 
 
+def test_files_of_the_paper_are_not_repaired_twice(tmp_path, downloads):
+    raw = raw_of(125, 16, 16)
+    raw[3] = 0
+    processed(downloads / "cremiC+_inputs_interp.h5", raw)
+    prepare_dataset("cremi", tmp_path)
+    np.testing.assert_array_equal(found(tmp_path, "cremi/cremiC+_inputs_interp.h5"), raw)
+
+
 def test_padded_labels_keep_their_place_in_raw(tmp_path, downloads):
     raw, labels = toy_datasets.cremi(downloads / "sample_A_padded_20160501.hdf", padded=True)
     prepare_dataset("cremi-padded", tmp_path)
@@ -147,6 +155,12 @@ def test_a_subset_of_kasthuri15_is_cut_out_where_its_name_says_as_large_as_its_l
     np.testing.assert_array_equal(found(tmp_path, f"{name}_raw.hdf"), raw)
     np.testing.assert_array_equal(found(tmp_path, f"{name}_labels_reid.hdf"), labels)
     assert "superset_z500_y6500_x3200_raw.hdf: its size is that of kasthuri15/superset_z500" in capsys.readouterr().out
+
+
+def test_labels_alone_wait_for_raw(tmp_path, downloads, capsys):
+    processed(downloads / "superset_z500_y6500_x3200_labels_reid.hdf", labels_of(raw_of(4, 5, 6)))
+    prepare_dataset("kasthuri15", tmp_path)
+    assert f"next: the same command, once raw is in {downloads}" in capsys.readouterr().out
 
 
 def test_a_subset_outside_the_part_at_hand_is_refused(tmp_path, downloads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,7 @@ def prepare_dataset(name: str, folder: Path, downloads: Path | None = None, wish
         raise UserError(
             f"prepare: nothing to make {name} of is in {downloads}: fetch it, and run the same command again"
         )
-    say(f"next: {_next_command(dataset, folder)}")
+    say(f"next: {_next_command(dataset, folder, downloads)}")
 
 
 def parse_crops(texts: Sequence[str]) -> dict[str, Box]:
@@ -167,7 +168,7 @@ def _source(output: Output, downloads: Path) -> tuple[Layout, Path] | None:
 def _obstacle(output: Output, source: tuple[Layout, Path] | None, shape: Shape, wishes: Wishes) -> str:
     """Why an output cannot be made; empty where it can."""
     if source is None:
-        return "none of " + ", ".join(layout.path.partition(":")[0] for layout in output.layouts)
+        return "needs one of " + ", ".join(layout.path.partition(":")[0] for layout in output.layouts)
     if output.name in wishes.crops:
         return ""
     if source[0].start == "ask":
@@ -223,21 +224,23 @@ def _say_what_is_missing(dataset: Dataset, downloads: Path, found: _Found) -> No
         say(f"    {download.put}")
 
 
-def _next_command(dataset: Dataset, folder: Path) -> str:
+def _next_command(dataset: Dataset, folder: Path, downloads: Path) -> str:
+    """What to type next: the first shipped experiment that has all it needs, else a new one of the first raw."""
     for name, needed in dataset.experiments:
         if all((folder / path).exists() for path in needed):
-            return f"SSNS_DATA={folder.absolute()} ssns run experiments/paper/{name}.toml"
-    labelled = {output.raw: output for output in dataset.outputs if output.raw is not None}
-    there = [output for output in dataset.outputs if output.role == "raw" and (folder / output.path).exists()]
-    for raw in sorted(there, key=lambda output: not _exists(labelled.get(output.path), folder)):
-        labels = labelled.get(raw.path)
-        given = f" --labels {folder / labels.path}" if labels is not None and _exists(labels, folder) else ""
-        return f"ssns init {folder / raw.path}{given}"
-    return f"ssns prepare {dataset.name} {folder}"
+            return f"SSNS_DATA={_quoted(folder.absolute())} ssns run experiments/paper/{name}.toml"
+    there = {output.path: output for output in dataset.outputs if (folder / output.path).exists()}
+    for path, output in there.items():
+        if output.raw in there:
+            return f"ssns init {_quoted(folder / output.raw)} --labels {_quoted(folder / path)}"
+    for path, output in there.items():
+        if output.role == "raw":
+            return f"ssns init {_quoted(folder / path)}"
+    return f"the same command, once raw is in {_quoted(downloads)}"
 
 
-def _exists(output: Output | None, folder: Path) -> bool:
-    return output is not None and (folder / output.path).exists()
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _named(option: str, texts: Sequence[str], example: str) -> list[tuple[str, str]]:

@@ -202,7 +202,7 @@ def _origin(output: Output, volume: Volume, crop: Box | None) -> Triple:
 
 
 def _defects(plan: Plan) -> tuple[int, ...]:
-    if plan.defects is None and plan.output.defects is None:
+    if plan.defects is None and (plan.output.defects is None or plan.layout.repaired):
         return ()
     known = plan.defects
     if known is None:

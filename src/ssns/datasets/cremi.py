@@ -65,7 +65,7 @@ def _centre(sample: str) -> tuple[Output, ...]:
             "raw",
             shape,
             _VOXEL,
-            (*layouts("volumes/raw"), Layout(f"{raw}:main")),
+            (*layouts("volumes/raw"), Layout(f"{raw}:main", repaired=True)),
             defects=_DEFECTS[sample],
         )
     ]
@@ -93,7 +93,7 @@ def _downloads(size: str, *, padded: bool) -> Download:
     first, last = _file("A", padded=padded), _file("C+", padded=padded)
     return Download(
         f"{first} to {last}: of A, B, C (with labels), A+, B+ and C+ those that you need",
-        f"https://cremi.org/data, or directly https://cremi.org/static/data/{first} and so on",
+        f"https://cremi.org/data, or directly https://cremi.org/static/data/{first} and so on (+ is %2B there)",
         size,
         "as they are",
     )

@@ -43,6 +43,7 @@ class Layout:
             source; ``ask``: nobody has published it, so the user has to say.
         reversed: The last page is section 0.
         rgb_ids: Ids are coded as colours, as VAST exports them.
+        repaired: Defective sections have been interpolated already.
         ids: How many ids its labels have, 0 left out; None: not known.
         sha256: Of the file; None: not known.
     """
@@ -51,6 +52,7 @@ class Layout:
     start: Triple | Literal["all", "ask"] = "all"
     reversed: bool = False
     rgb_ids: bool = False
+    repaired: bool = False
     ids: int | None = None
     sha256: str | None = None
 
