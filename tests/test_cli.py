@@ -15,7 +15,7 @@ from ssns.cli import app, main, split_arguments
 from ssns.errors import UserError
 from ssns.space import Box
 
-VERBS = ("init", "pretrain", "train", "predict", "segment", "evaluate", "run", "demo", "settings")
+VERBS = ("init", "pretrain", "train", "predict", "segment", "evaluate", "run", "demo", "prepare", "settings")
 
 
 def call(*arguments):

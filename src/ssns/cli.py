@@ -167,6 +167,35 @@ def demo(
     run_demo(folder, seed=seed)
 
 
+@app.command(epilog="Data sets: snemi3d, cremi, cremi-padded, kasthuri15, ac4-around, fib-25.")
+def prepare(
+    dataset: Annotated[str | None, typer.Argument(help="Which one; without it, they are listed.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Where the files go; what SSNS_DATA is to be.")] = Path("data"),
+    downloads: Annotated[
+        Path | None, typer.Option(help="Where what you fetched is, in place of `downloads` in the folder.")
+    ] = None,
+    crop: Annotated[
+        list[str] | None, typer.Option(help="What to cut out of its source, NAME=z:z,y:y,x:x; may be repeated.")
+    ] = None,
+    defects: Annotated[
+        list[str] | None,
+        typer.Option(help="Sections to interpolate in place of those known and blank, NAME=14,74 or none."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Make finished files again.")] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Take files of another checksum or number of ids.")
+    ] = False,
+) -> None:
+    """Make the files of a published data set as the shipped experiments read them; says what to fetch."""
+    from ssns.commands.prepare import Wishes, list_datasets, parse_crops, parse_defects, prepare_dataset
+
+    if dataset is None:
+        list_datasets()
+        return
+    wishes = Wishes(parse_crops(crop or []), parse_defects(defects or []), force, unverified)
+    prepare_dataset(dataset, folder, downloads, wishes)
+
+
 @app.command()
 def settings(
     section: Annotated[str, typer.Argument(help="Only what begins with this, e.g. training.optimizer.")] = "",

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from ssns.errors import UserError
-from ssns.space import Box
-from ssns.volume import open_volume
+from ssns.space import Box, cover
+from ssns.volume import from_array, open_volume
+from ssns.volume.hdf5 import write_hdf5
 
 RAW = np.random.default_rng(0).integers(0, 255, (5, 20, 30), dtype=np.uint8)
 IDS = np.random.default_rng(1).integers(0, 2**63, (3, 10, 12), dtype=np.uint64)
@@ -105,3 +106,39 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     file.write_bytes(content[: int(share * len(content))])
     with pytest.raises(UserError, match=r"cannot be opened as HDF5.*truncated, copy it again"):
         open_volume(file)
+
+
+class TestWriting:
+    PLAN = from_array(RAW, voxel_size_nm=(40, 4.5, 4), origin=(1, 2, 3))
+
+    def slabs(self, shape=(2, 20, 16)):
+        for box in cover(self.PLAN.box, shape):
+            yield box, RAW[box.slices]
+
+    def test_what_is_written_is_read_back(self, tmp_path):
+        file = tmp_path / "new folder" / "a.h5"
+        write_hdf5(file, self.PLAN, self.slabs(), attributes={"source": "é", "sections": [1, 2]})
+        volume = open_volume(file)
+        np.testing.assert_array_equal(volume.read(), RAW)
+        assert volume.path == f"{file}:main"
+        assert (volume.dtype, volume.voxel_size_nm, volume.origin) == (np.uint8, (40, 4.5, 4), (1, 2, 3))
+        assert volume.attributes == {"source": "é", "sections": [1, 2]}
+        assert list(file.parent.iterdir()) == [file]
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+    def test_an_interrupted_file_leaves_the_old_one(self, tmp_path, error):
+        file = save(tmp_path / "a.h5", main=IDS)
+
+        def stopping():
+            yield next(self.slabs())
+            raise error
+
+        with pytest.raises(error):
+            write_hdf5(file, self.PLAN, stopping())
+        np.testing.assert_array_equal(open_volume(file).read(), IDS)
+        assert list(tmp_path.iterdir()) == [file]
+
+    def test_a_place_that_cannot_be_written_to(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"a\.h5 cannot be written \(.*make room, or mend that"):
+            write_hdf5(tmp_path / "file" / "a.h5", self.PLAN, self.slabs())

@@ -1,7 +1,8 @@
 """Volumes: one lazy array with voxel size and origin over the formats that labs have.
 
 One module per format (``tiff``, ``pages``, ``hdf5``, ``zarr``) turns a path into a ``Volume``; ``opening`` chooses
-among them by what is at the path. Writing is OME-Zarr 0.5 alone.
+among them by what is at the path. Results are written as OME-Zarr 0.5; ``hdf5`` writes what programs of the field
+read that know no Zarr.
 """
 
 from ssns.volume.datasets import Role

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.errors import UserError
+from ssns.space import Box
 from ssns.volume.datasets import Role, choose_dataset
 from ssns.volume.geometry import geometry_of_attributes
 from ssns.volume.volume import Volume
+
+ATTRIBUTES_KEY = "ssns"
+"""Attribute of a dataset, JSON, under which this package keeps what it says of itself."""
+
+_CHUNK = (16, 128, 128)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +77,51 @@ def open_hdf5(file: Path, *, dataset: str | None, role: Role) -> Volume:
         raise UserError(f"{file} cannot be opened as HDF5 ({error}); if it is truncated, copy it again") from error
     path = f"{file}:{name}"
     voxel_size_nm, origin = geometry_of_attributes(attributes, path)
-    return Volume(array, path, voxel_size_nm, origin)
+    return Volume(array, path, voxel_size_nm, origin, json.loads(attributes.get(ATTRIBUTES_KEY, "{}")))
+
+
+def write_hdf5(
+    file: Path, plan: Volume, slabs: Iterable[tuple[Box, NDArray[Any]]], *, attributes: Mapping[str, Any] | None = None
+) -> None:
+    """Write a volume as it comes, with gzip, for programs that read HDF5 and not Zarr.
+
+    The dataset is ``main``, with ``resolution`` and ``offset`` in nanometres (z, y, x), as CREMI has them.
+
+    Args:
+        file: What is there is replaced once the new file is complete; its folder is made.
+        plan: Shape, type, voxel size and origin; its voxels play no part.
+        slabs: Boxes in the volume's own voxel indices, which cover it, and their voxels.
+        attributes: Kept with the dataset, as JSON.
+
+    Raises:
+        UserError: The file cannot be written. Nothing of it stays, whatever else ``slabs`` raises.
+    """
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_main(partial, plan, slabs, attributes or {})
+            partial.replace(file)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error}): make room, or mend that, and run again") from error
+
+
+def _write_main(
+    file: Path, plan: Volume, slabs: Iterable[tuple[Box, NDArray[Any]]], attributes: Mapping[str, Any]
+) -> None:
+    shape = plan.array.shape
+    with h5py.File(file, "w") as opened:
+        chunks = tuple(map(min, _CHUNK, shape))
+        dataset = opened.create_dataset("main", shape, plan.dtype, chunks=chunks, compression=1, shuffle=True)
+        if plan.voxel_size_nm is not None:
+            dataset.attrs["resolution"] = plan.voxel_size_nm
+            dataset.attrs["offset"] = [n * o for n, o in zip(plan.voxel_size_nm, plan.origin, strict=True)]
+        dataset.attrs[ATTRIBUTES_KEY] = json.dumps(dict(attributes))
+        for box, data in slabs:
+            dataset[box.slices] = data
 
 
 def _plain(value: Any) -> Any:
