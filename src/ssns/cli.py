@@ -161,7 +161,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where to write volume, experiment and results.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the synthetic volume and of training.")] = 0,
 ) -> None:
-    """Go the whole way on synthetic EM, beside a baseline that does not learn."""
+    """Go the whole way on synthetic EM, beside supervised training and a baseline that does not learn."""
     from ssns.commands.demo import run_demo
 
     run_demo(folder, seed=seed)

@@ -8,14 +8,17 @@ from ssns.commands import demo
 @pytest.fixture
 def _small(monkeypatch):
     monkeypatch.setattr(demo, "SHAPE", (12, 96, 96))
-    monkeypatch.setattr(demo, "LABELLED", "0:4")
-    monkeypatch.setattr(demo, "VALIDATION", "4:8")
-    monkeypatch.setattr(demo, "TEST", "8:12")
+    for name, sections in {"LABELLED": "0:4", "VALIDATION": "4:8", "UNLABELLED": "0:8", "TEST": "8:12"}.items():
+        monkeypatch.setattr(demo, name, sections)
+    loop = {"steps": 3, "patch": [4, 32, 32], "batch": 1, "optimizer": {"type": "adamw", "lr": 3e-3}}
     recipe = {
         "network": {"type": "residual_unet", "filters": [4, 8], "unshuffle": 2, "batch_momentum": 0.05},
-        "training": {"steps": 4, "patch": [4, 32, 32], "batch": 1, "optimizer": {"type": "adamw", "lr": 3e-3}},
+        "pretraining": {"training": loop},
+        "objective": {"type": "consistency", "warmup": 1},
+        "training": loop,
     }
     monkeypatch.setattr(demo, "RECIPE", recipe)
+    monkeypatch.setattr(demo, "SUPERVISED", demo.SUPERVISED | {"training": {"steps": 4}})
 
 
 @pytest.mark.usefixtures("_small")
@@ -25,16 +28,18 @@ def test_it_goes_the_whole_way_and_skips_what_is_done(tmp_path, capsys):
     names = " | ".join(rows)
     assert "synthetic-test" in names
     assert "oracle" in names
+    assert "supervised, 0:4 alone" in names
     assert "baseline, watershed on raw" in names
     assert (tmp_path / "runs" / "demo" / "report.html").is_file()
     told = capsys.readouterr().out
     assert "neurites" in told
-    assert "learned from 0:4 of 12 sections" in told
+    assert "from 0:4 of 12 sections, VOI sum and ARAND on 8:12: learned " in told
 
     demo.run_demo(tmp_path)
     told = capsys.readouterr().out
     assert "skipped the volume" in told
-    assert "train: skipped" in told
+    assert told.count("pretrain: skipped") == 1
+    assert told.count(" train: skipped") + told.count("\ntrain: skipped") == 2
     assert json.loads((tmp_path / "runs" / "demo" / "scores.json").read_text())["rows"] == rows
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from ssns.commands.evaluate import evaluate_experiment
+from ssns.commands.evaluate import Rows, evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
 from ssns.commands.predict import predict_experiment
 from ssns.commands.pretrain import pretrain_experiment
@@ -13,8 +14,24 @@ from ssns.commands.train import check_training, train_experiment
 from ssns.experiment import Experiment
 
 
-def run_experiment(experiment: Experiment, *, checkpoint: Path | None = None, verify: bool = False) -> None:
-    """Pre-train (where the experiment says so) and train, unless a checkpoint is given; predict, segment, evaluate."""
+def run_experiment(
+    experiment: Experiment,
+    *,
+    checkpoint: Path | None = None,
+    more: Mapping[str, Mapping[str, float]] | None = None,
+    verify: bool = False,
+) -> Rows:
+    """Pre-train (where the experiment says so) and train, unless a checkpoint is given; predict, segment, evaluate.
+
+    Args:
+        experiment: The experiment.
+        checkpoint: Weights to predict with, in the place of training.
+        more: Rows of other origin for the table of scores.
+        verify: Compare the data of inputs, not only their size and time.
+
+    Returns:
+        Scores by what was scored.
+    """
     sources = open_sources(experiment)
     check_memory(parts(experiment, sources))  # rather now than after hours of training
     if checkpoint is None:
@@ -24,4 +41,4 @@ def run_experiment(experiment: Experiment, *, checkpoint: Path | None = None, ve
         train_experiment(experiment, verify=verify)
     predict_experiment(experiment, checkpoint=checkpoint, verify=verify)
     segment_experiment(experiment, verify=verify)
-    evaluate_experiment(experiment, verify=verify)
+    return evaluate_experiment(experiment, more=more, verify=verify)
