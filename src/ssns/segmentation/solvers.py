@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ssns.segmentation.kernighan_lin import moved
 from ssns.settings import Component
 
 multicut, lifted_multicut = bioimage_cpp.graph.multicut, bioimage_cpp.graph.lifted_multicut
@@ -62,7 +63,9 @@ class GreedyAdditive(Component):
 
     def solve(self, problem: CutProblem) -> NDArray[np.uint64]:
         """Label of each node."""
-        return _optimized(problem, multicut.GreedyAdditiveMulticut(), lifted_multicut.LiftedGreedyAdditiveMulticut())
+        greedy = lifted_multicut.LiftedGreedyAdditiveMulticut if problem.lifted else multicut.GreedyAdditiveMulticut
+        labels: NDArray[np.uint64] = greedy().optimize(problem.objective())
+        return labels
 
 
 class KernighanLin(Component):
@@ -73,12 +76,11 @@ class KernighanLin(Component):
 
     def solve(self, problem: CutProblem) -> NDArray[np.uint64]:
         """Label of each node."""
-        rounds = {"number_of_outer_iterations": self.iterations}
-        return _optimized(
-            problem,
-            multicut.KernighanLinMulticut(**rounds),
-            lifted_multicut.LiftedKernighanLinMulticut(**rounds),
-        )
+        if not problem.lifted:
+            return moved(problem.pairs, problem.costs, GreedyAdditive().solve(problem), self.iterations)
+        library = lifted_multicut.LiftedKernighanLinMulticut(number_of_outer_iterations=self.iterations)
+        labels: NDArray[np.uint64] = library.optimize(problem.objective())
+        return labels
 
 
 class FusionMoves(Component):
@@ -101,9 +103,11 @@ class FusionMoves(Component):
             "number_of_iterations": self.iterations,
             "stop_if_no_improvement": self.patience,
         }
-        plain = [multicut.KernighanLinMulticut(), multicut.FusionMoveMulticut(**settings)]
-        lifted = [lifted_multicut.LiftedKernighanLinMulticut(), lifted_multicut.FusionMoveLiftedMulticut(**settings)]
-        return _optimized(problem, multicut.ChainedMulticutSolvers(plain), lifted_multicut.LiftedChainedSolvers(lifted))
+        fusion = lifted_multicut.FusionMoveLiftedMulticut if problem.lifted else multicut.FusionMoveMulticut
+        objective = problem.objective()
+        objective.set_labels(KernighanLin().solve(problem))
+        labels: NDArray[np.uint64] = fusion(**settings).optimize(objective)
+        return labels
 
 
 class MutexClustering(Component):
@@ -133,8 +137,3 @@ Solver = Annotated[KernighanLin | GreedyAdditive | FusionMoves | MutexClustering
 
 def _graph(nodes: int, pairs: NDArray[np.int64]) -> Any:
     return bioimage_cpp.graph.UndirectedGraph.from_unique_edges(nodes, pairs.astype(np.uint64))
-
-
-def _optimized(problem: CutProblem, plain: Any, lifted: Any) -> NDArray[np.uint64]:
-    labels: NDArray[np.uint64] = (lifted if problem.lifted else plain).optimize(problem.objective())
-    return labels
