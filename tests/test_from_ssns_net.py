@@ -21,7 +21,6 @@ SETTINGS = [span for span in SPANS if re.match(r"[a-z_]\w*(\.\w+)* = ", span)]
 OVERRIDES = [span for span in SPANS if re.match(r"--\w+\.", span) and not span.startswith("--a.b.c")]
 COMMANDS = [span for span in SPANS if span.startswith("ssns ") and "experiments/" in span]
 
-
 KEYS = """
     NAME model_type input_nc output_nc if_sigmoid init_mode_mala if_skip filters upsample_mode decode_ratio merge_mode
     pad_mode bn_mode relu_mode init_mode pre_train trained_gpus pre_train_mode trained_model_name trained_model_id
