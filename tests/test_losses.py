@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, mse_loss
 
 from ssns.losses import AbsoluteError, BinaryCrossEntropy, Dice, Loss, Malis, SquaredError
 from ssns.malis import malis_weights
@@ -118,12 +118,24 @@ def test_small_weights_are_weights(loss):
     torch.testing.assert_close(light, heavy, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("loss", "torchs"),
+    [
+        (BinaryCrossEntropy(), binary_cross_entropy_with_logits),
+        (SquaredError(), lambda logits, target: mse_loss(logits.sigmoid(), target)),
+        (AbsoluteError(), lambda logits, target: l1_loss(logits.sigmoid(), target)),
+    ],
+    ids=repr,
+)
 @settings(max_examples=20)
-@given(seed=seeds)
-def test_cross_entropy_without_a_mask_is_torchs_mean(seed):
+@given(seed=seeds, soft=st.booleans())
+def test_without_a_mask_losses_are_torchs_means(loss, torchs, seed, soft):
+    # reference 10.1; a teacher's targets are soft
     logits, target, mask = sample(seed)
-    everything = BinaryCrossEntropy()(logits, target, torch.ones_like(mask))
-    torch.testing.assert_close(everything, binary_cross_entropy_with_logits(logits, target), rtol=1e-12, atol=0)
+    if soft:
+        target = sample(seed + 1)[0].sigmoid()
+    everything = loss(logits, target, torch.ones_like(mask))
+    torch.testing.assert_close(everything, torchs(logits, target), rtol=1e-12, atol=0)
 
 
 def test_a_balanced_channel_gives_both_kinds_of_edge_half_the_weight():

@@ -58,6 +58,20 @@ class TestPaper:
         assert experiment.normalization.type == "dtype"
         assert (experiment.segmentation.method.type, experiment.segmentation.thresholds) == ("agglomeration", (0.5,))
 
+    @pytest.mark.parametrize("name", get_args(Preset))
+    def test_labelled_patches_and_those_of_pre_training_go_through_one_of_five(self, tmp_path, name):
+        experiment = loaded(tmp_path, f'preset = "{name}"\n')
+        five = ["intensity", "noise", "blur", "cut_out", "misalign"]
+        flip, one_of = experiment.augmentation.steps
+        assert (flip.type, flip.probability) == ("flip_transpose", 0.5)
+        assert [(choice.type, choice.probability) for choice in one_of.choices] == [
+            *((kind, 1.0) for kind in five[:4]), ("misalign", 0.5),
+        ]  # fmt: skip
+        pretraining = experiment.pretraining
+        assert [(step.type, step.probability) for step in pretraining.clean.steps] == [("flip_transpose", 0.5)]
+        assert [choice.type for choice in pretraining.task.perturbations.choices] == five
+        assert pretraining.loss.type == "squared_error"
+
     def test_weight_sharing_draws_one_perturbation(self, tmp_path):
         objective = loaded(tmp_path, 'preset = "paper-ws"\n').objective
         assert objective.teacher == WeightSharing(statistics="batch")

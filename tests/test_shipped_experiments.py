@@ -48,6 +48,26 @@ def test_it_is_valid_and_says_only_what_differs(path, data):
         assert getattr(experiment, key) != getattr(below, key)
 
 
+@pytest.mark.parametrize(
+    ("name", "volume", "role", "shape", "start", "stop"),
+    [
+        ("ac3-5l-200u-ws", "ac3", "labelled", (256, 1024, 1024), (0, 0, 0), (5, 1024, 1024)),
+        ("ac3-5l-200u-ema", "ac3", "unlabelled", (256, 1024, 1024), (156, 0, 0), (256, 1024, 1024)),
+        ("ac3-5l-200u-ema", "ac4", "unlabelled", (100, 1024, 1024), (0, 0, 0), (100, 1024, 1024)),
+        ("ac3-5l-200u-ema", "ac3", "test", (256, 1024, 1024), (206, 0, 0), (256, 1024, 1024)),
+        ("cremi-c-10l-200u-ws", "c", "labelled", (125, 1024, 1024), (0, 256, 256), (10, 768, 768)),
+        ("cremi-c-10l-200u-ema", "c_plus", "unlabelled", (125, 1024, 1024), (25, 0, 0), (125, 1024, 1024)),
+        ("cremi-c-10l-200u-ema-ramp", "c", "test", (125, 1024, 1024), (75, 0, 0), (125, 1024, 1024)),
+    ],
+)
+@pytest.mark.usefixtures("data")
+def test_splits_of_the_paper(name, volume, role, shape, start, stop):
+    # reference 2.4
+    experiment = load_experiment(FOLDER / "paper" / f"{name}.toml")
+    (region,) = getattr(experiment.volumes[volume], role)
+    assert region.boxes(Box.of_shape(shape)) == (Box(start, stop),)
+
+
 def table_path(path, table):
     return path.parent / table["base"]
 
