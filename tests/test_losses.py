@@ -125,7 +125,7 @@ def test_small_weights_are_weights(loss):
         (SquaredError(), lambda logits, target: mse_loss(logits.sigmoid(), target)),
         (AbsoluteError(), lambda logits, target: l1_loss(logits.sigmoid(), target)),
     ],
-    ids=repr,
+    ids=["cross entropy", "squared error", "absolute error"],
 )
 @settings(max_examples=20)
 @given(seed=seeds, soft=st.booleans())
