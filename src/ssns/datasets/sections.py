@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ssns.errors import UserError
 from ssns.space import Box, Triple
 from ssns.volume import LazyArray
+from ssns.volume.volume import ArrayView
 
 BLANK_SHARE = 0.25
 """A section of which at least this part is exactly 0 has been lost, or tiles of it."""
@@ -21,24 +22,8 @@ _NO_ID = np.uint64(2**63)
 
 
 @dataclass(frozen=True, eq=False)
-class Reversed:
-    """The same sections, last one first.
-
-    Attributes:
-        source: Shape (z, y, x).
-    """
-
-    source: LazyArray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the source."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the source."""
-        return self.source.dtype
+class Reversed(ArrayView):
+    """The same sections of (z, y, x), last one first."""
 
     def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
         """The voxels of ``index``."""
@@ -48,26 +33,19 @@ class Reversed:
 
 
 @dataclass(frozen=True, eq=False)
-class Cropped:
-    """A box of an array.
+class Cropped(ArrayView):
+    """A box of an array (z, y, x).
 
     Attributes:
-        source: Shape (z, y, x).
         box: Inside it.
     """
 
-    source: LazyArray
     box: Box
 
     @property
     def shape(self) -> Triple:
         """Extent of the box."""
         return self.box.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the source."""
-        return self.source.dtype
 
     def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
         """The voxels of ``index``."""
@@ -76,29 +54,17 @@ class Cropped:
 
 
 @dataclass(frozen=True, eq=False)
-class Interpolated:
+class Interpolated(ArrayView):
     """Raw with defective sections replaced by linear interpolation along z of the nearest sound ones.
 
     Sections of a run of n are at 1/(n+1), 2/(n+1), ... of the way; at the ends of the volume the one sound neighbour is
-    repeated.
+    repeated. Raw is uint8 (z, y, x).
 
     Attributes:
-        source: Shape (z, y, x), uint8.
         defects: Sections to replace, not all of them.
     """
 
-    source: LazyArray
     defects: frozenset[int]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the source."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the source."""
-        return self.source.dtype
 
     def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
         """The voxels of ``index``."""
@@ -122,21 +88,14 @@ class Interpolated:
 
 
 @dataclass(frozen=True, eq=False)
-class Ids:
+class Ids(ArrayView):
     """Labels as unsigned ids of at most 32 bits, 0 where CREMI marks voxels without one.
 
     Attributes:
-        source: Integers, shape (z, y, x).
         path: For errors.
     """
 
-    source: LazyArray
     path: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the source."""
-        return self.source.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -10,32 +10,20 @@ from numpy.typing import NDArray
 
 from ssns.errors import UserError
 from ssns.space import AXES
-from ssns.volume.volume import LazyArray, Volume
+from ssns.volume.volume import ArrayView, Volume
 
 _RAW_TYPES = ("uint8", "uint16", "float16", "float32", "float64")
 
 
 @dataclass(frozen=True, eq=False)
-class NonNegative:
+class NonNegative(ArrayView):
     """An array of signed integers that refuses negative ones as it reads them.
 
     Attributes:
-        source: The array.
         path: For the error.
     """
 
-    source: LazyArray
     path: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the array."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the voxels."""
-        return self.source.dtype
 
     def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
         """The labels of ``index``.

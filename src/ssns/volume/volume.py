@@ -34,6 +34,27 @@ class LazyArray(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class ArrayView:
+    """An array made of another one as it is read: of the same extent and type, unless a subclass says otherwise.
+
+    Attributes:
+        source: The array.
+    """
+
+    source: LazyArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of the array."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the voxels."""
+        return self.source.dtype
+
+
+@dataclass(frozen=True, eq=False)
 class Volume:
     """A lazy array of voxels, their size, and where they lie.
 

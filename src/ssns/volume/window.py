@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.space import Box, Triple, triple
-from ssns.volume.volume import LazyArray, Volume
+from ssns.volume.volume import ArrayView, Volume
 
 
 def read_reflected(read: Callable[[Box], NDArray[Any]], box: Box, bounds: Box) -> NDArray[Any]:
@@ -47,22 +47,11 @@ def loaded(volume: Volume, box: Box) -> Volume:
 
 
 @dataclass(frozen=True, eq=False)
-class _Window:
+class _Window(ArrayView):
     """An array of which one part is in memory."""
 
-    source: LazyArray
     start: Triple
     part: NDArray[Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the whole array."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the voxels."""
-        return self.source.dtype
 
     def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
         """The voxels of ``index``, from memory where all of them are there."""
