@@ -53,7 +53,7 @@ ROWS = {
     "supervised, lr 0.001": Row("semi.toml", {"training.optimizer.lr": "0.001"}),
     "supervised": Row("semi.toml"),
     "supervised, lr 0.004": Row("semi.toml", {"training.optimizer.lr": "0.004"}),
-    "supervised, same time": Row("semi.toml", {"training.steps": "7500"}),
+    "supervised, same time": Row("semi.toml", {"training.steps": "3750"}),
     "ws": Row("semi-ws.toml", start="labelled"),
     "ema": Row("semi-ema.toml", start="labelled"),
     "ours": _ours(),
