@@ -15,7 +15,20 @@ from ssns.cli import app, main, split_arguments
 from ssns.errors import UserError
 from ssns.space import Box
 
-VERBS = ("init", "pretrain", "train", "predict", "segment", "evaluate", "run", "demo", "prepare", "settings")
+VERBS = (
+    "init",
+    "pretrain",
+    "train",
+    "predict",
+    "segment",
+    "evaluate",
+    "run",
+    "demo",
+    "prepare",
+    "zoo",
+    "publish",
+    "settings",
+)
 
 
 def call(*arguments):

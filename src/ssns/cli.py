@@ -42,7 +42,19 @@ Sweep = Annotated[
     ),
 ]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="Checkpoint to predict with, in place of the best one of this experiment.")
+    Path | None,
+    typer.Option(
+        metavar="FILE|zoo:NAME", help="Checkpoint to predict with, in place of the best one of this experiment."
+    ),
+]
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="FILE|zoo:NAME",
+        help="Trained weights to go on from: all of them, with their network and normalisation in place of those of"
+        " the experiment. (Other ways to take weights over: `--transfer.checkpoint`, `--transfer.parts`.)",
+    ),
 ]
 
 
@@ -104,11 +116,11 @@ def pretrain(context: typer.Context, experiment: ExperimentFile, verify: Verify 
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
-def train(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
+def train(context: typer.Context, experiment: ExperimentFile, start: Start = None, verify: Verify = False) -> None:
     """Train on the labelled sections, and on unlabelled ones too; goes on where an interrupted training stopped."""
     from ssns.commands.train import train_experiment
 
-    with _opened(experiment, context) as opened:
+    with _opened(experiment, context, start=start) as opened:
         train_experiment(opened, verify=verify)
 
 
@@ -146,13 +158,14 @@ def run(
     context: typer.Context,
     experiment: ExperimentFile,
     checkpoint: Checkpoint = None,
+    start: Start = None,
     sweep: Sweep = False,
     verify: Verify = False,
 ) -> None:
     """Pre-train, train, predict, segment and evaluate, skipping what is done and still valid."""
     from ssns.commands.run import run_experiment
 
-    with _opened(experiment, context, sweep=sweep) as opened:
+    with _opened(experiment, context, sweep=sweep, start=start) as opened:
         run_experiment(opened, checkpoint=checkpoint, verify=verify)
 
 
@@ -197,6 +210,39 @@ def prepare(
 
 
 @app.command()
+def zoo(
+    name: Annotated[str | None, typer.Argument(help="Whose card to show; without it, all are listed.")] = None,
+) -> None:
+    """Trained weights: `zoo:NAME` stands for one of them wherever a checkpoint is asked for.
+
+    They come with the package, and from the folders that the environment variable SSNS_ZOO names.
+    """
+    from ssns.commands.zoo import list_weights, show_weights
+
+    if name is None:
+        list_weights()
+    else:
+        show_weights(name.removeprefix("zoo:"))
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A run folder after `ssns evaluate`, as runs/experiment.")],
+    folder: Annotated[Path, typer.Argument(help="Where weights and card go; to be named by SSNS_ZOO.")],
+    name: Annotated[str, typer.Option(help="Of the weights.")],
+    summary: Annotated[str, typer.Option(help="What they are for, in a line.")],
+    data: Annotated[str, typer.Option(help="What was learned from, in words.")],
+    citation: Annotated[str, typer.Option(help="What to cite for the data.")],
+    licence: Annotated[str, typer.Option(help="Of the weights.")] = "MIT",
+    note: Annotated[list[str] | None, typer.Option(help="A further line of the card; may be repeated.")] = None,
+) -> None:
+    """Make weights of the zoo from a finished run: its best checkpoint, and a card of where it comes from."""
+    from ssns.commands.zoo import Words, publish_run
+
+    publish_run(run, folder, name, Words(summary, data, licence, citation, tuple(note or ())))
+
+
+@app.command()
 def settings(
     section: Annotated[str, typer.Argument(help="Only what begins with this, e.g. training.optimizer.")] = "",
 ) -> None:
@@ -207,14 +253,22 @@ def settings(
 
 
 @contextmanager
-def _opened(first: Path, context: typer.Context, *, sweep: bool = False) -> Iterator[Experiment]:
+def _opened(
+    first: Path, context: typer.Context, *, sweep: bool = False, start: Path | None = None
+) -> Iterator[Experiment]:
     """The experiment of a command line, its run folder locked."""
     from ssns.commands.run_folder import RunFolder
     from ssns.errors import UserError
     from ssns.experiment import load_experiment
 
     path, changes = split_arguments([str(first), *context.args])
-    experiment = load_experiment(path, changes | ({"segmentation.sweep": True} if sweep else {}))
+    if sweep:
+        changes["segmentation.sweep"] = True
+    if start is not None:
+        from ssns.commands.train import settings_of_start
+
+        changes = settings_of_start(start) | changes
+    experiment = load_experiment(path, changes)
     try:
         with RunFolder.of(experiment).locked():
             yield experiment

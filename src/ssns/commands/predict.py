@@ -17,6 +17,7 @@ from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.volume import create_volume, open_volume
 from ssns.volume.normalization import IntensityRange
+from ssns.zoo import weights_path
 
 if TYPE_CHECKING:
     from ssns.checkpoint import Checkpoint
@@ -29,7 +30,7 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     """Predict each part that is not predicted yet, with the best checkpoint of the experiment or another one."""
     folder = RunFolder.of(experiment)
     sources = open_sources(experiment)
-    path = checkpoint or folder.best
+    path = folder.best if checkpoint is None else weights_path(checkpoint)
     if not path.is_file():
         raise UserError(f"checkpoint: no file at {path}: run `ssns train` first, or name one with --checkpoint FILE")
     raw = cache(lambda name, hash_up_to: sources[name].raw_fingerprint(hash_up_to))

@@ -21,6 +21,7 @@ from ssns.experiment import Experiment, Role
 from ssns.sampling import LabelledPatches, RawPatches
 from ssns.training import ConsistencyObjective
 from ssns.volume.normalization import IntensityRange, Normalization
+from ssns.zoo import PREFIX, weights_path
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -54,6 +55,20 @@ def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
     if not is_first_process():
         raise SystemExit(0)  # the first one goes on alone
     return best
+
+
+def settings_of_start(start: Path) -> dict[str, Any]:
+    """Settings of a training that goes on from all of trained weights, by dotted name; they bring their own network."""
+    from ssns.checkpoint import load_checkpoint
+
+    path = weights_path(start)
+    trained = load_checkpoint(path)
+    return {
+        "transfer.checkpoint": str(start if str(start).startswith(PREFIX) else path.absolute()),
+        "transfer.parts": "all",
+        "network": trained.network.model_dump(mode="json"),
+        "normalization": trained.normalization.model_dump(mode="json"),
+    }
 
 
 def check_training(experiment: Experiment, sources: dict[str, Source]) -> None:
@@ -120,7 +135,7 @@ def _start(experiment: Experiment, folder: RunFolder, sources: dict[str, Source]
         UserError: It is not there, or not what the experiment's pre-training would give.
     """
     if experiment.transfer.checkpoint is not None:
-        path = Path(experiment.transfer.checkpoint)
+        path = weights_path(experiment.transfer.checkpoint)
         if not path.is_file():
             raise UserError(f"transfer.checkpoint: no file at {path}: name one that is there, or none")
         return path

@@ -19,6 +19,7 @@ from ssns.experiment.explaining import explain, listed
 from ssns.experiment.models import Experiment
 from ssns.presets import Preset, merged, preset_table
 from ssns.settings import component_types, type_tag
+from ssns.zoo import PREFIX
 
 
 def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -112,7 +113,9 @@ class _Written:
     folder: Path
 
     def resolved(self) -> str:
-        """The absolute path."""
+        """The absolute path; names of the zoo as they are."""
+        if self.path.startswith(PREFIX):
+            return self.path
         expanded = os.path.expandvars(self.path)
         unset = re.search(r"\$\{?(\w+)", expanded)
         if unset:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,6 +27,7 @@ from ssns.prediction.settings import PredictionSettings
 from ssns.space import Box, Triple, triple
 from ssns.volume import Volume, check_raw, from_array, open_volume
 from ssns.volume.normalization import IntensityRange, intensity_range
+from ssns.zoo import weights_path
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def predict(
 
     Args:
         raw: A volume, its path, or an array (z, y, x), as it is stored; its intensities are scaled to [0, 1].
-        checkpoint: Or its path.
+        checkpoint: Or its path, or ``zoo:NAME``.
         settings: Tiles, precision, type of the result; the defaults store uint8.
         box: Predict only this part, with true raw around it.
         intensity: The intensities that become 0 and 1, as ``(40, 210)``. None: measured on all of ``raw``, as the
@@ -100,7 +100,7 @@ def predict(
     volume = raw if isinstance(raw, Volume) else from_array(raw)
     check_raw(volume)
     span = None if intensity is None else intensity_range(intensity)
-    trained = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
+    trained = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(weights_path(checkpoint))
     if span is not None and trained.normalization.prepared(volume) is not volume:
         raise UserError(
             f"intensity: wanted none, as the checkpoint's sections are levelled first, got {intensity}: leave it out"

@@ -171,7 +171,9 @@ class PretrainingSettings(Component):
 class TransferSettings(Component):
     """What training takes over from pre-training."""
 
-    checkpoint: str | None = Field(None, description="Weights to start from; none: of this experiment's pre-training.")
+    checkpoint: str | None = Field(
+        None, description="Weights to start from, a file or zoo:NAME; none: of this experiment's pre-training."
+    )
     parts: Literal["encoder", "encoder_decoder", "all"] = Field("encoder", description="What is taken over.")
     learning_rate: float = Field(
         1.0,

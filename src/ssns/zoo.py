@@ -1,0 +1,144 @@
+"""Trained weights by name: those of the package, and those in folders of one's own; each with its card."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import Field, ValidationError
+
+from ssns.errors import UserError
+from ssns.settings import Component
+from ssns.volume.datasets import nearest
+
+PREFIX = "zoo:"
+"""Before a name, where a checkpoint is asked for: ``zoo:ac4-supervised-full``."""
+
+FOLDERS = "SSNS_ZOO"
+"""Environment variable of further folders of weights, which come before those of the package."""
+
+
+class Card(Component):
+    """Where weights come from, and how good they are: NAME.toml beside NAME.pt."""
+
+    summary: str = Field(description="What they are for, in a line.")
+    data: str = Field(description="What was learned from, in words.")
+    licence: str = Field(description="Of the weights.")
+    citation: str = Field(description="Of the data.")
+    step: int = Field(gt=0, description="The training step that they are of.")
+    steps: int = Field(gt=0, description="Steps of the training.")
+    minutes: float = Field(gt=0, description="Of that training, without what it started from.")
+    notes: tuple[str, ...] = Field((), description="Hardware, commit, how it was scored.")
+    size: int = Field(gt=0, description="Bytes of the file.")
+    blake2b: str = Field(pattern="^[0-9a-f]{32}$", description="Digest of the file, of 16 bytes.")
+    scores: dict[str, dict[str, float]] = Field(description="By what was scored, then by score.")
+    recipe: dict[str, Any] = Field(description="The resolved experiment, without the places of files.")
+
+    @property
+    def test_scores(self) -> Mapping[str, float]:
+        """Those of the test part at the threshold chosen on the validation part; empty if it was not scored."""
+        return next(
+            (row for part, row in self.scores.items() if "-test" in part and "oracle" not in part), dict[str, float]()
+        )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the zoo.
+
+    Attributes:
+        name: Of both files.
+        path: The checkpoint.
+        card: Where it comes from.
+    """
+
+    name: str
+    path: Path
+    card: Card
+
+    def verified(self) -> Path:
+        """The path, if what is there is what the card tells of.
+
+        Raises:
+            UserError: The file is not there, or another one.
+        """
+        if not self.path.is_file():
+            raise UserError(f"checkpoint: the card of {PREFIX}{self.name} is there, but no {self.path}: fetch it again")
+        if digest(self.path) != self.card.blake2b:
+            raise UserError(f"checkpoint: {self.path} is not the file of its card (BLAKE2b differs): fetch it again")
+        return self.path
+
+
+def all_weights() -> dict[str, Weights]:
+    """All weights by name, without reading them; of two of one name, the first folder's.
+
+    Raises:
+        UserError: A card is damaged, or a folder that is named is not there.
+    """
+    found: dict[str, Weights] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob("*.toml")):
+            found.setdefault(path.stem, Weights(path.stem, path.with_suffix(".pt"), read_card(path)))
+    return found
+
+
+def weights_named(name: str) -> Weights:
+    """Weights by name.
+
+    Raises:
+        UserError: There are none.
+    """
+    zoo = all_weights()
+    if name not in zoo:
+        raise UserError(f"zoo: there are no weights {name}{nearest(name, zoo)}: {', '.join(zoo) or 'it is empty'}")
+    return zoo[name]
+
+
+def weights_path(wanted: str | os.PathLike[str]) -> Path:
+    """The checkpoint that is meant: a path, or ``zoo:NAME``.
+
+    Raises:
+        UserError: The zoo has no such weights, or damaged ones.
+    """
+    text = str(wanted)
+    return weights_named(text.removeprefix(PREFIX)).verified() if text.startswith(PREFIX) else Path(wanted)
+
+
+def read_card(path: Path) -> Card:
+    """Read a card.
+
+    Raises:
+        UserError: It is not one.
+    """
+    try:
+        return Card.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise UserError(f"zoo: {path} is no card of weights ({error}): fetch it again, or move it away") from error
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write a card."""
+    path.write_text(tomlkit.dumps(card.model_dump(mode="json")), encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    """BLAKE2b of a file, 16 bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _folders() -> Iterator[Path]:
+    """Folders of weights, those of the user first."""
+    for text in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
+        folder = Path(text).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"{FOLDERS}: there is no folder {folder}: set it to one, or unset it")
+        yield folder
+    yield Path(str(files("ssns").joinpath("weights")))
