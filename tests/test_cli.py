@@ -27,6 +27,7 @@ VERBS = (
     "prepare",
     "zoo",
     "publish",
+    "export",
     "settings",
 )
 
@@ -139,7 +140,7 @@ class TestExitCodes:
         [
             (PermissionError(13, "Permission denied", "/x"), "error: [Errno 13] Permission denied: '/x'"),
             (KeyboardInterrupt(), "error: interrupted: the same command goes on from what is done"),
-            (ModuleNotFoundError("no", name="torch"), "error: torch is not installed, which training and prediction"),
+            (ModuleNotFoundError("no", name="torch"), "error: torch is not installed: pip install 'ssns[train]'"),
         ],
     )
     def test_troubles_of_the_machine(self, path, ran, capsys, error, message):

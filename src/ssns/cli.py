@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,8 +28,8 @@ app = typer.Typer(
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 EPILOG = "Any setting may follow as `--a.b.c VALUE` (see `ssns settings`), e.g. `--training.steps 500`."
 
-TRAINING_ONLY = {"torch", "lightning_fabric", "tensorboard"}
-"""Modules that the plain package comes without."""
+EXTRAS = {"train": {"torch", "lightning_fabric", "tensorboard"}, "export": {"onnx", "bioimageio"}}
+"""Modules that the plain package comes without, by the extra that brings them."""
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment file (TOML).")]
 Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs, not only their size and time.")]
@@ -243,6 +243,30 @@ def publish(
 
 
 @app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="FILE|zoo:NAME", help="The trained network.")],
+    output: Annotated[Path, typer.Argument(help="The file to write: .onnx, or .zip for bioimageio.")],
+    to: Annotated[Literal["onnx", "bioimageio"], typer.Option(help="The format.")] = "onnx",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    voxel_size_nm: Annotated[
+        tuple[float, float, float], typer.Option(help="bioimageio: voxel size z y x of what it was trained on.")
+    ] = (30, 6, 6),
+    name: Annotated[str | None, typer.Option(help="bioimageio: of the model; by default that of the file.")] = None,
+    text: Annotated[str, typer.Option(help="bioimageio: what it is for.")] = "Affinities of neurons in EM volumes",
+    author: Annotated[list[str] | None, typer.Option(help="bioimageio: may be repeated.")] = None,
+    licence: Annotated[str, typer.Option(help="bioimageio: SPDX identifier.")] = "MIT",
+    doi: Annotated[list[str] | None, typer.Option(help="bioimageio: of what to cite; may be repeated.")] = None,
+) -> None:
+    """Write a trained network for other tools: ONNX, or a package of bioimage.io. Needs `pip install ssns[export]`."""
+    from ssns.commands.export import export_checkpoint
+    from ssns.export import Description
+
+    name = name or f"Neuron affinities ({output.stem})"
+    description = Description(name, text, voxel_size_nm, tuple(author or ()), licence, tuple(doi or ()))
+    export_checkpoint(checkpoint, output, to, description, force=force)
+
+
+@app.command()
 def settings(
     section: Annotated[str, typer.Argument(help="Only what begins with this, e.g. training.optimizer.")] = "",
 ) -> None:
@@ -323,8 +347,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (UserError, OSError, ModuleNotFoundError) as error:
         message = str(error)
         if isinstance(error, ModuleNotFoundError):
-            message = f"{error.name} is not installed, which training and prediction need: pip install 'ssns[train]'"
-        if "--debug" in given or (isinstance(error, ModuleNotFoundError) and error.name not in TRAINING_ONLY):
+            extra = next((extra for extra, names in EXTRAS.items() if (error.name or "").split(".")[0] in names), None)
+            if extra is None:
+                raise
+            message = f"{error.name} is not installed: pip install 'ssns[{extra}]' brings what is missing"
+        if "--debug" in given:
             raise
         typer.secho(f"error: {message}", fg="red", err=True)
         sys.exit(getattr(error, "exit_code", 1))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ssns.errors import UserError
 from ssns.networks.extents import valid_extents
-from ssns.space import inner, triple
 
 Merge = Literal["cat", "none"]
 Initializer = Literal["kaiming", "xavier", "orthogonal"]
@@ -122,9 +121,9 @@ def _enlarging(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _middle(features: Tensor, like: Tensor) -> Tensor:
-    """The middle of ``features``, of the extent of ``like``."""
-    shape, wanted = features.shape[2:], like.shape[2:]
-    return features[:, :, *inner(shape, triple((n - m) // 2 for n, m in zip(shape, wanted, strict=True)))]
+    """The middle of ``features``, of the extent of ``like``: always as many voxels less, whatever the input."""
+    lost = [(int(n) - int(m)) // 2 for n, m in zip(features.shape[2:], like.shape[2:], strict=True)]
+    return features[:, :, *(slice(n, -n) for n in lost)]
 
 
 def _initialize(network: nn.Module, initializer: Initializer) -> None:

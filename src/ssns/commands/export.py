@@ -1,0 +1,55 @@
+"""`ssns export`: a trained network in the format of other tools."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from ssns.commands.terminal import say
+from ssns.errors import UserError
+from ssns.export import Description, export_bioimageio, export_onnx
+from ssns.zoo import weights_path
+
+Format = Literal["onnx", "bioimageio"]
+
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "bioimageio": ".zip"}
+
+
+def export_checkpoint(
+    checkpoint: Path, output: Path, to: Format, description: Description | None = None, *, force: bool = False
+) -> None:
+    """Write a checkpoint in another format; what is there stays whole until the new file is.
+
+    Args:
+        checkpoint: A file, or ``zoo:NAME``.
+        output: The file to write.
+        to: The format.
+        description: What a package of bioimage.io says; needed for one.
+        force: Whether to replace a file that is there.
+
+    Raises:
+        UserError: The name of the output does not fit, it is there, or cannot be written.
+    """
+    from ssns.checkpoint import load_checkpoint
+
+    if output.suffix != SUFFIXES[to]:
+        raise UserError(f"output: wanted a name that ends with {SUFFIXES[to]} for {to}, got {output}: add it")
+    if output.exists() and not force:
+        raise UserError(f"output: {output} is there already: take another name, or --force")
+    trained = load_checkpoint(weights_path(checkpoint))
+    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if to == "onnx":
+            export_onnx(trained, partial)
+        else:
+            assert description is not None, "the command line gives one"
+            export_bioimageio(trained, partial, description)
+        partial.replace(output)
+    except OSError as error:
+        raise UserError(f"output: {output} cannot be written ({error}): free some space, or write elsewhere") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    say(f"export: {output}, {output.stat().st_size / 1e6:.1f} MB")
