@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
+from typer.main import get_command
 
 import ssns
 import ssns.commands.run
@@ -15,7 +16,7 @@ from ssns.cli import app, main, split_arguments
 from ssns.errors import UserError
 from ssns.space import Box
 
-VERBS = ("init", "pretrain", "train", "predict", "segment", "evaluate", "run", "demo", "prepare", "settings")
+VERBS = ("init", "pretrain", "train", "predict", "segment", "evaluate", "run", "demo", "prepare", "import", "settings")
 
 
 def call(*arguments):
@@ -171,7 +172,7 @@ def test_the_version_is_told(capsys):
 
 
 def test_every_verb_has_help(capsys):
-    assert {command.callback.__name__ for command in app.registered_commands} == set(VERBS)
+    assert set(get_command(app).commands) == set(VERBS)
     for verb in VERBS:
         assert call(verb, "--help") == 0
         assert f" {verb} " in capsys.readouterr().out

@@ -28,6 +28,12 @@ app = typer.Typer(
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 EPILOG = "Any setting may follow as `--a.b.c VALUE` (see `ssns settings`), e.g. `--training.steps 500`."
 
+IMPORT_EPILOG = (
+    "What weights do not tell is as in the paper, and may follow as a setting: `--network.activation relu`,"
+    " `--network.padding replicate`, `--network.upsampling nearest` (or bilinear), `--network.merge add` (or none),"
+    " `--offsets '[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]'`."
+)
+
 TRAINING_ONLY = {"torch", "lightning_fabric", "tensorboard"}
 """Modules that the plain package comes without."""
 
@@ -194,6 +200,25 @@ def prepare(
         return
     wishes = Wishes(parse_crops(crop or []), parse_defects(defects or []), force, unverified)
     prepare_dataset(dataset, folder, downloads, wishes)
+
+
+@app.command("import", context_settings=SETTINGS, epilog=IMPORT_EPILOG)
+def import_(
+    context: typer.Context,
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="A .ckpt file: residual U-Net, with or without skips, or MALA."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; by default beside it, ending in .pt.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Make a checkpoint of SSNS-Net, the paper's code, one of ours, for `predict` and `train`."""
+    from ssns.commands.importing import import_checkpoint
+
+    path, changes = split_arguments([str(checkpoint), *context.args])
+    import_checkpoint(Path(path), output, changes, force=force)
 
 
 @app.command()
