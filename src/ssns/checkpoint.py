@@ -21,6 +21,9 @@ from ssns.volume.normalization import IntensityRange, Normalization
 FORMAT = "ssns-checkpoint"
 VERSION = 1
 
+RESTORED: tuple[Triple, ...] = ((0, 0, 0),)
+"""The offsets of a network with one output, raw restored, as pre-training gives."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:

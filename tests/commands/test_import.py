@@ -42,7 +42,7 @@ def test_every_key_is_told_and_what_comes_next(tmp_path, capsys):
     assert "current_iter -> step\nvalid_result ignored: " in told
     assert "network.filters = [3, 4, 5, 6, 7]\n" in told
     assert 'network.activation = "elu"  # the paper\'s; weights do not tell\n' in told
-    assert "offsets = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]\n" in told
+    assert "offsets = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]  # the paper's; weights do not tell\n" in told
     target = tmp_path / "model-300000.pt"
     assert told.endswith(f"written: {target}\nnext: ssns predict EXPERIMENT --checkpoint {target}\n")
     assert load_checkpoint(target).step == 300_000
@@ -135,6 +135,8 @@ def test_pre_training_is_gone_on_from(tmp_path, capsys):
     assert call("import", path) == 0
     target = tmp_path / "model-300000.pt"
     assert f"next: ssns train EXPERIMENT --transfer.checkpoint {target};" in capsys.readouterr().out
+    assert call("predict", experiment, "--checkpoint", target) == 1
+    assert "restores raw, as pre-training does, and predicts no affinities: train from it" in capsys.readouterr().err
     frozen = ["--transfer.checkpoint", target, "--transfer.learning_rate", "0"]
     assert call("train", experiment, *frozen, *NETWORK, "--training.steps", "1", "--volumes.a.validation", "[]") == 0
     assert "92 tensors taken over" in capsys.readouterr().out

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from ssns.affinities import NEAREST
-from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ssns.checkpoint import RESTORED, Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
-from ssns.export.reference import RESTORED, read_reference, write_reference
+from ssns.export.reference import read_reference, write_reference
 from ssns.networks import MalaUNetSettings, ResidualUNetSettings
 from ssns.volume.normalization import IntensityRange, PercentileNormalization, TypeNormalization
 
@@ -140,7 +140,7 @@ class TestReport:
         assert imported.taken["model_weights.module.up2.0.bias"] == "up2.0.bias"
         assert imported.taken["current_iter"] == "step"
         assert set(imported.ignored) == {"valid_result", "optimizer"}
-        assert set(imported.assumed) == {"padding", "activation", "batch_momentum"}
+        assert set(imported.assumed) == {"padding", "activation", "batch_momentum", "offsets"}
 
     def test_what_is_not_concatenated_is_added_or_left_out(self, tmp_path):
         assert read_reference(write(tmp_path / "a.ckpt", small(merge="add"))).assumed["merge"] == "add"

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ssns.checkpoint import RESTORED, save_checkpoint
 from ssns.commands.terminal import say
 from ssns.errors import UserError
 from ssns.experiment.explaining import explain
-from ssns.export.reference import RESTORED, Imported, read_reference
+from ssns.export.reference import Imported, read_reference
 
 SECTION = "network."
 
@@ -32,8 +33,6 @@ def import_checkpoint(
     Raises:
         UserError: The source is none that can be read, a setting is wrong, or the file is there already.
     """
-    from ssns.checkpoint import save_checkpoint
-
     target = source.with_suffix(".pt") if output is None else output
     if target.resolve() == source.resolve():
         raise UserError(f"output: wanted another file than {source}: name one with -o")
@@ -71,8 +70,8 @@ def _report(imported: Imported) -> None:
     for theirs, reason in imported.ignored.items():
         say(f"{theirs} ignored: {reason}")
     say(f"{len(checkpoint.weights)} tensors of a network that has done {checkpoint.step} steps; its settings:")
-    for name, value in checkpoint.network.model_dump(mode="json", exclude={"initializer"}).items():
+    network = checkpoint.network.model_dump(mode="json", exclude={"initializer"})
+    for name, value in (network | {"offsets": checkpoint.offsets}).items():
         assumed = "  # the paper's; weights do not tell" if name in imported.assumed else ""
-        say(f"{SECTION}{name} = {json.dumps(value)}{assumed}")
-    say(f"offsets = {json.dumps(checkpoint.offsets)}")
-    say(f'normalization.type = "{checkpoint.normalization.type}"')
+        say(f"{SECTION if name in network else ''}{name} = {json.dumps(value)}{assumed}")
+    say(f'normalization.type = "{checkpoint.normalization.type}"  # the paper\'s')

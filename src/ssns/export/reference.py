@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ssns.affinities import NEAREST
-from ssns.checkpoint import FORMAT, Checkpoint, read_torch_file, write_torch_file
+from ssns.checkpoint import FORMAT, RESTORED, Checkpoint, read_torch_file, write_torch_file
 from ssns.errors import UserError
 from ssns.networks import MalaUNetSettings, Network, ResidualUNetSettings
 from ssns.settings import Component
-from ssns.space import Triple
 from ssns.volume.normalization import TypeNormalization
 
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 WEIGHTS, STEP, RESULT = "model_weights", "current_iter", "valid_result"
 PREFIX = "module."
-
-RESTORED: tuple[Triple, ...] = ((0, 0, 0),)
-"""The one output of a network that restores raw, as `ssns pretrain` writes it."""
 
 LEVELS = ("embed_in.0", "conv1.block1.0", "conv2.block1.0", "conv3.block1.0", "center.block1.0")
 """The first convolution of the residual U-Net with the channels of each level."""
@@ -116,9 +112,8 @@ def read_reference(
             f"offsets: wanted 3 outputs, those of neighbours, or 1, restored raw, got {channels} in {path}: give the"
             " displacement of each"
         )
-    if offsets is None:
-        offsets = RESTORED if channels == 1 else NEAREST
-    meaning = Meaning.model_validate({"network": assumed | told | given, "offsets": offsets})
+    outputs = {"offsets": RESTORED if channels == 1 else NEAREST} if offsets is None else {}
+    meaning = Meaning.model_validate({"network": assumed | told | given, "offsets": offsets} | outputs)
     names = _names(path, shapes, meaning)
     step = content.get(STEP)
     steps = {STEP: "step"} if isinstance(step, int) else {}
@@ -138,7 +133,7 @@ def read_reference(
             for key in content
             if key != WEIGHTS and key not in steps
         },
-        assumed={key: value for key, value in assumed.items() if key not in given},
+        assumed={key: value for key, value in assumed.items() if key not in given} | outputs,
     )
 
 
