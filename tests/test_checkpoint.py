@@ -136,7 +136,7 @@ class Trap:
 def test_code_in_a_file_is_not_run(tmp_path):
     trap = tmp_path / "touched"
     torch.save({"format": FORMAT, "version": VERSION, "state": Trap(trap)}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match="damaged, or another file"):
+    with pytest.raises(UserError, match=r"a\.pt holds more than tensors and numbers \(.*getattr\), .* may run code"):
         load_checkpoint(tmp_path / "a.pt")
     assert not trap.exists()
     torch.load(tmp_path / "a.pt", weights_only=False)
@@ -148,7 +148,7 @@ class TestInterruptedWrite:
         path = tmp_path / "last.pt"
         save_checkpoint(path, checkpoint)
 
-        def killed(content, file):
+        def killed(content, file, **settings):
             file.write(b"half of")
             raise SystemExit
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
+from typer.main import get_command
 
 import ssns
 import ssns.commands.run
@@ -28,6 +29,7 @@ VERBS = (
     "zoo",
     "publish",
     "export",
+    "import",
     "settings",
 )
 
@@ -185,7 +187,7 @@ def test_the_version_is_told(capsys):
 
 
 def test_every_verb_has_help(capsys):
-    assert {command.callback.__name__ for command in app.registered_commands} == set(VERBS)
+    assert set(get_command(app).commands) == set(VERBS)
     for verb in VERBS:
         assert call(verb, "--help") == 0
         assert f" {verb} " in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from ssns.volume.normalization import IntensityRange, Normalization
 
 FORMAT = "ssns-checkpoint"
 VERSION = 1
+
+RESTORED: tuple[Triple, ...] = ((0, 0, 0),)
+"""The offsets of a network with one output, raw restored, as pre-training gives."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +62,42 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: The disk is full, or the folder cannot be written to; the older file is kept.
     """
+    write_torch_file(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "network": checkpoint.network.model_dump(mode="json"),
+            "weights": dict(checkpoint.weights),
+            "offsets": [list(offset) for offset in checkpoint.offsets],
+            "normalization": checkpoint.normalization.model_dump(mode="json"),
+            "ranges": {name: [span.low, span.high] for name, span in checkpoint.ranges.items()},
+            "step": checkpoint.step,
+            "scores": {name: float(value) for name, value in checkpoint.scores.items()},
+            "state": dict(checkpoint.state),
+            "versions": {name: importlib.metadata.version(name) for name in ("ssns", "torch")},
+        },
+    )
+
+
+def write_torch_file(path: Path, content: Mapping[str, Any], *, zipped: bool = True) -> None:
+    """Write what `read_torch_file` reads; an older file at ``path`` stays whole until the new one is.
+
+    Args:
+        path: The file; its folder is made.
+        content: Tensors, numbers, text, and tables and lists of these.
+        zipped: torch's present format; the other is read by every torch.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written to; the older file is kept.
+    """
     import torch
 
     partial = path.with_name(path.name + ".partial")
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "network": checkpoint.network.model_dump(mode="json"),
-        "weights": dict(checkpoint.weights),
-        "offsets": [list(offset) for offset in checkpoint.offsets],
-        "normalization": checkpoint.normalization.model_dump(mode="json"),
-        "ranges": {name: [span.low, span.high] for name, span in checkpoint.ranges.items()},
-        "step": checkpoint.step,
-        "scores": {name: float(value) for name, value in checkpoint.scores.items()},
-        "state": dict(checkpoint.state),
-        "versions": {name: importlib.metadata.version(name) for name in ("ssns", "torch")},
-    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            torch.save(content, file)
+            torch.save(content, file, _use_new_zipfile_serialization=zipped)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -96,17 +116,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: The file is missing, no checkpoint of ours, or from a newer version.
     """
-    import torch
-
-    if not path.is_file():
-        raise UserError(f"checkpoint: no file at {path}: train first, or name the checkpoint that you have")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError as error:
-        raise UserError(f"checkpoint: {path} cannot be read ({error.strerror}): ask its owner to allow it") from error
-    # The unpickler raises whatever the bytes lead it to, and advises to run the code that they may hold.
-    except Exception as error:
-        raise UserError(f"checkpoint: {path} cannot be read as one: it is damaged, or another file") from error
+    content = read_torch_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"checkpoint: {path} is a torch file, but was not written by ssns")
     if content["version"] > VERSION:
@@ -117,6 +127,31 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"checkpoint: settings in {path} are not known here: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"checkpoint: {path} lacks a part of a checkpoint ({error!r}): it is damaged") from error
+
+
+def read_torch_file(path: Path) -> Any:
+    """What torch has written to a file, on the CPU, without running code that it may hold.
+
+    Raises:
+        UserError: The file is missing, damaged, no file of torch, or holds more than tensors, numbers and text.
+    """
+    import torch
+
+    if not path.is_file():
+        raise UserError(f"checkpoint: no file at {path}: train first, or name the checkpoint that you have")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise UserError(f"checkpoint: {path} cannot be read ({error.strerror}): ask its owner to allow it") from error
+    # The unpickler raises whatever the bytes lead it to, and advises to run the code that they may hold.
+    except Exception as error:
+        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        if refused:
+            raise UserError(
+                f"checkpoint: {path} holds more than tensors and numbers ({refused[1]}), and to read that may run code"
+                " of whoever wrote it: have it saved again without that"
+            ) from error
+        raise UserError(f"checkpoint: {path} cannot be read as one: it is damaged, or another file") from error
 
 
 def _from_content(content: Mapping[str, Any]) -> Checkpoint:

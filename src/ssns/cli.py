@@ -31,6 +31,13 @@ EPILOG = "Any setting may follow as `--a.b.c VALUE` (see `ssns settings`), e.g. 
 EXTRAS = {"train": {"torch", "lightning_fabric", "tensorboard"}, "export": {"onnx", "bioimageio"}}
 """Modules that the plain package comes without, by the extra that brings them."""
 
+IMPORT_EPILOG = (
+    "What weights do not tell is as in the paper, and may follow as a setting: `--network.activation relu`,"
+    " `--network.padding replicate`, `--network.upsampling nearest` (or bilinear), `--network.merge add` (or none),"
+    " `--offsets '[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]'`."
+)
+
+
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment file (TOML).")]
 Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs, not only their size and time.")]
 Sweep = Annotated[
@@ -209,6 +216,25 @@ def prepare(
     prepare_dataset(dataset, folder, downloads, wishes)
 
 
+@app.command("import", context_settings=SETTINGS, epilog=IMPORT_EPILOG)
+def import_(
+    context: typer.Context,
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="A .ckpt file: residual U-Net, with or without skips, or MALA."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; by default beside it, ending in .pt.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Make a checkpoint of SSNS-Net, the paper's code, one of ours, for `predict` and `train`."""
+    from ssns.commands.importing import import_checkpoint
+
+    path, changes = split_arguments([str(checkpoint), *context.args])
+    import_checkpoint(Path(path), output, changes, force=force)
+
+
 @app.command()
 def zoo(
     name: Annotated[str | None, typer.Argument(help="Whose card to show; without it, all are listed.")] = None,
@@ -245,8 +271,8 @@ def publish(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="FILE|zoo:NAME", help="The trained network.")],
-    output: Annotated[Path, typer.Argument(help="The file to write: .onnx, or .zip for bioimageio.")],
-    to: Annotated[Literal["onnx", "bioimageio"], typer.Option(help="The format.")] = "onnx",
+    output: Annotated[Path, typer.Argument(help="The file to write: .onnx, .zip for bioimageio, .ckpt for reference.")],
+    to: Annotated[Literal["onnx", "bioimageio", "reference"], typer.Option(help="The format.")] = "onnx",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     voxel_size_nm: Annotated[
         tuple[float, float, float], typer.Option(help="bioimageio: voxel size z y x of what it was trained on.")
@@ -257,7 +283,10 @@ def export(
     licence: Annotated[str, typer.Option(help="bioimageio: SPDX identifier.")] = "MIT",
     doi: Annotated[list[str] | None, typer.Option(help="bioimageio: of what to cite; may be repeated.")] = None,
 ) -> None:
-    """Write a trained network for other tools: ONNX, or a package of bioimage.io. Needs `pip install ssns[export]`."""
+    """Write a trained network for other tools: ONNX, a package of bioimage.io, or a checkpoint of the paper's code.
+
+    The first two need `pip install 'ssns[export]'`.
+    """
     from ssns.commands.export import export_checkpoint
     from ssns.export import Description
 

@@ -1,10 +1,14 @@
 import onnxruntime
 import pytest
+import torch
 from toy_experiment import toy
 
 import ssns.commands.export
+from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.cli import main
 from ssns.commands.run_folder import RunFolder
+from ssns.networks import ResidualUNetSettings
+from ssns.volume.normalization import TypeNormalization
 
 
 def typed(*arguments, code=0):
@@ -50,6 +54,25 @@ def test_what_fails_leaves_nothing(best, tmp_path, monkeypatch, capsys):
     typed("export", best, tmp_path / "out" / "a.onnx", "--force", code=1)
     assert "No space left on device" in capsys.readouterr().err
     assert [(each.name, each.read_text()) for each in (tmp_path / "out").iterdir()] == [("a.onnx", "older")]
+
+
+def test_the_paper_s_code_has_no_network_of_two_levels(best, tmp_path, capsys):
+    typed("export", best, tmp_path / "a.ckpt", "--to", "reference", code=1)
+    assert "number of network.filters: wanted 5, got 2" in capsys.readouterr().err
+    assert not (tmp_path / "a.ckpt").exists()
+
+
+def test_a_checkpoint_of_the_paper_s_code_comes_back_to_the_bit(tmp_path, capsys):
+    network = ResidualUNetSettings(filters=(4, 4, 4, 4, 4))
+    offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    weights = network.build(3).state_dict()
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(network, weights, offsets, TypeNormalization(), {}))
+    typed("export", tmp_path / "a.pt", tmp_path / "a.ckpt", "--to", "reference")
+    assert "  filters: [4, 4, 4, 4, 4]" in capsys.readouterr().out
+    typed("import", tmp_path / "a.ckpt", "-o", tmp_path / "b.pt")
+    back = load_checkpoint(tmp_path / "b.pt")
+    assert back.network == network
+    assert all(torch.equal(back.weights[name], tensor) for name, tensor in weights.items())
 
 
 def test_a_missing_library_is_named(best, tmp_path, monkeypatch, capsys):

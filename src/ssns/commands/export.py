@@ -6,18 +6,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from ssns.commands.terminal import say
+from ssns.commands.terminal import say, warn
 from ssns.errors import UserError
-from ssns.export import Description, export_bioimageio, export_onnx
+from ssns.export import Description, export_bioimageio, export_onnx, write_reference
 from ssns.zoo import weights_path
 
-Format = Literal["onnx", "bioimageio"]
+Format = Literal["onnx", "bioimageio", "reference"]
 
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "bioimageio": ".zip"}
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "bioimageio": ".zip", "reference": ".ckpt"}
 
 
 def export_checkpoint(
-    checkpoint: Path, output: Path, to: Format, description: Description | None = None, *, force: bool = False
+    checkpoint: Path, output: Path, to: Format, description: Description, *, force: bool = False
 ) -> None:
     """Write a checkpoint in another format; what is there stays whole until the new file is.
 
@@ -25,11 +25,12 @@ def export_checkpoint(
         checkpoint: A file, or ``zoo:NAME``.
         output: The file to write.
         to: The format.
-        description: What a package of bioimage.io says; needed for one.
+        description: What a package of bioimage.io says.
         force: Whether to replace a file that is there.
 
     Raises:
-        UserError: The name of the output does not fit, it is there, or cannot be written.
+        UserError: The name of the output does not fit, it is there, or cannot be written, or the format cannot hold
+            this network.
     """
     from ssns.checkpoint import load_checkpoint
 
@@ -39,13 +40,18 @@ def export_checkpoint(
         raise UserError(f"output: {output} is there already: take another name, or --force")
     trained = load_checkpoint(weights_path(checkpoint))
     partial = output.with_name(f"{output.stem}.partial{output.suffix}")
+    settings: dict[str, str] = {}
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         if to == "onnx":
             export_onnx(trained, partial)
-        else:
-            assert description is not None, "the command line gives one"
+        elif to == "bioimageio":
             export_bioimageio(trained, partial, description)
+        else:
+            exported = write_reference(partial, trained)
+            settings |= exported.settings
+            for note in exported.notes:
+                warn(note)
         partial.replace(output)
     except OSError as error:
         raise UserError(f"output: {output} cannot be written ({error}): free some space, or write elsewhere") from error
@@ -53,3 +59,7 @@ def export_checkpoint(
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     say(f"export: {output}, {output.stat().st_size / 1e6:.1f} MB")
+    if settings:
+        say("MODEL in the YAML file there:")
+    for key, value in settings.items():
+        say(f"  {key}: {value}")

@@ -69,10 +69,15 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
 
 def _load(path: Path, experiment: Experiment) -> Checkpoint:
     """The checkpoint, if it predicts the offsets of the experiment."""
-    from ssns.checkpoint import load_checkpoint
+    from ssns.checkpoint import RESTORED, load_checkpoint
 
     keep_freed_memory()
     trained = load_checkpoint(path)
+    if trained.offsets == RESTORED:
+        raise UserError(
+            f"checkpoint: {path} restores raw, as pre-training does, and predicts no affinities: train from it, with"
+            f" --transfer.checkpoint {path}"
+        )
     if trained.offsets != experiment.offsets:
         raise UserError(
             f"offsets: the experiment has {list(experiment.offsets)}, but {path} was trained for"

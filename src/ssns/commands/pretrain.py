@@ -97,7 +97,7 @@ def _fit(
     """Put the objective and its validation together, and train."""
     import torch
 
-    from ssns.checkpoint import Checkpoint
+    from ssns.checkpoint import RESTORED, Checkpoint
     from ssns.training.loop import make_fabric, sum_over_processes, train
     from ssns.training.supervised import Process
 
@@ -113,7 +113,7 @@ def _fit(
     with progress_bar("pretrain") as bar:
         train(
             _objective(settings, network, learned, "unlabelled", ranges, process),
-            Checkpoint(plan, {}, ((0, 0, 0),), experiment.normalization, ranges),
+            Checkpoint(plan, {}, RESTORED, experiment.normalization, ranges),
             settings.training,
             folder.pretraining,
             validate=_validation(settings, network, watched, ranges, process),

@@ -2,5 +2,14 @@
 
 from ssns.export.bioimageio import Description, export_bioimageio
 from ssns.export.onnx import export_onnx
+from ssns.export.reference import Exported, Imported, read_reference, write_reference
 
-__all__ = ["Description", "export_bioimageio", "export_onnx"]
+__all__ = [
+    "Description",
+    "Exported",
+    "Imported",
+    "export_bioimageio",
+    "export_onnx",
+    "read_reference",
+    "write_reference",
+]
