@@ -8,10 +8,15 @@ import torch
 from ssns.affinities import NEAREST
 from ssns.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
-from ssns.networks import ResidualUNetSettings
+from ssns.networks import MalaUNetSettings, ResidualUNetSettings
 from ssns.volume.normalization import IntensityRange, PercentileNormalization
 
 NETWORK = ResidualUNetSettings(filters=(2, 4), batch_momentum=0.1)
+NETWORKS = [
+    pytest.param(NETWORK, id="residual"),
+    pytest.param(ResidualUNetSettings(filters=(2, 4), unshuffle=2), id="unshuffled"),
+    pytest.param(MalaUNetSettings(features=2, growth=2, depth=1), id="mala"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,46 @@ def test_what_is_saved_comes_back(checkpoint, tmp_path):
     for number, moments in checkpoint.state["optimizer"]["state"].items():
         assert all(torch.equal(fresh.state_dict()["state"][number][name], value) for name, value in moments.items())
     assert [file.name for file in path.parent.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+class TestAuxiliaryChannels:
+    FAR = ((0, 0, -9), (-2, 0, 0))
+
+    def learned(self, network):
+        torch.manual_seed(0)
+        weights = network.build(5).state_dict()
+        return Checkpoint(network, weights, NEAREST, PercentileNormalization(), {}, auxiliary_offsets=self.FAR)
+
+    def logits(self, network, weights, channels):
+        whole = network.build(channels)
+        whole.load_state_dict(dict(weights))
+        raw = torch.rand((1, 1, *network.extents.at_least((4, 8, 8))), generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            return whole.eval()(raw)
+
+    def test_come_back_from_a_file(self, network, tmp_path):
+        trained = self.learned(network)
+        save_checkpoint(tmp_path / "a.pt", trained)
+        back = load_checkpoint(tmp_path / "a.pt")
+        assert (back.offsets, back.auxiliary_offsets) == (NEAREST, self.FAR)
+        assert all(torch.equal(back.weights[name], weight) for name, weight in trained.weights.items())
+
+    def test_are_not_predicted(self, network):
+        trained = self.learned(network)
+        whole = self.logits(network, trained.weights, 5)
+        assert torch.allclose(self.logits(network, trained.build().state_dict(), 3), whole[:, :3], atol=1e-6)
+
+    def test_are_predicted_where_asked_for_in_any_order(self, network):
+        trained = self.learned(network)
+        whole = self.logits(network, trained.weights, 5)
+        chosen = trained.predicting([(-2, 0, 0), (0, -1, 0)])
+        assert (chosen.offsets, chosen.auxiliary_offsets) == (((-2, 0, 0), (0, -1, 0)), ())
+        assert torch.allclose(self.logits(network, chosen.weights, 2), whole[:, [4, 1]], atol=1e-6)
+
+    def test_that_were_not_learned_are_refused(self, network):
+        with pytest.raises(UserError, match=r"which the checkpoint has learned, got \[\(0, 0, -27\)\]"):
+            self.learned(network).predicting([*NEAREST, (0, 0, -27)])
 
 
 def test_the_network_is_built_as_it_was_in_evaluation_mode(checkpoint, tmp_path):

@@ -325,6 +325,25 @@ class TestRoles:
         assert self.check(a={"raw": "r", **roles}) == []
 
 
+def test_malis_has_no_auxiliary_channels():
+    table = {"volumes": {"a": {"raw": "r"}}, "loss": {"type": "malis"}, "auxiliary_offsets": [[0, 0, -9]]}
+    with pytest.raises(ValidationError, match=r"loss: malis wanted offsets = .* got .*\[0, 0, -9\]"):
+        Experiment.model_validate(table)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        ([[0, 0, -9], [0, 0, -9]], "wanted each once, got"),
+        ([[0, 0, -1]], "wanted each once, got"),
+        ([[0, 0, 0]], "wanted displacements, got"),
+    ],
+)
+def test_auxiliary_offsets_are_other_displacements(offsets, message):
+    with pytest.raises(ValidationError, match=f"auxiliary_offsets: {message}"):
+        Experiment.model_validate({"volumes": {"a": {"raw": "r"}}, "auxiliary_offsets": offsets})
+
+
 @pytest.mark.parametrize("offsets", [(*NEAREST, (0, 0, -4)), NEAREST[::-1]])
 def test_malis_wants_the_edges_of_neighbours(offsets):
     volumes = {"volumes": {"a": {"raw": "r"}}, "loss": {"type": "malis"}}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Checkpoint:
     Attributes:
         network: Settings that rebuild the network.
         weights: Its state dict, parameters and buffers.
-        offsets: What each output channel is an affinity to.
+        offsets: What each channel that it predicts is an affinity to.
+        auxiliary_offsets: Those of the channels behind them, which were learned beside, and are not predicted.
         normalization: How raw was scaled in training.
         ranges: The intensity range found for each volume of the training, by name.
         step: Steps done.
@@ -48,12 +49,40 @@ class Checkpoint:
     step: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
+    auxiliary_offsets: tuple[Triple, ...] = ()
 
     def build(self) -> AffinityNetwork:
-        """The network with its weights, in evaluation mode."""
+        """The network with its weights, in evaluation mode; its outputs are those of ``offsets``."""
         network = self.network.build(len(self.offsets))
-        network.load_state_dict(dict(self.weights))
+        network.load_state_dict(dict(self.predicting(self.offsets).weights))
         return network.eval()
+
+    def predicting(self, offsets: Sequence[Triple]) -> Checkpoint:
+        """The same with these output channels, of all that were learned, and no others.
+
+        Raises:
+            UserError: One of them was not learned.
+        """
+        learned = self.offsets + self.auxiliary_offsets
+        wanted = tuple(map(triple, offsets))
+        if wanted == learned:
+            return self
+        if unknown := set(wanted) - set(learned):
+            raise UserError(
+                f"offsets: wanted some of {list(learned)}, which the checkpoint has learned, got {sorted(unknown)}: set"
+                " offsets to some of those, or train again"
+            )
+        import torch
+
+        with torch.device("meta"):
+            head = tuple(f"{part}." for part in self.network.build(1).parts["head"])
+        kept = [learned.index(offset) for offset in wanted]
+        weights = {
+            # an unshuffle gives each channel several rows
+            name: tensor.unflatten(0, (len(learned), -1))[kept].flatten(0, 1) if name.startswith(head) else tensor
+            for name, tensor in self.weights.items()
+        }
+        return replace(self, weights=weights, offsets=wanted, auxiliary_offsets=())
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -70,6 +99,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "network": checkpoint.network.model_dump(mode="json"),
             "weights": dict(checkpoint.weights),
             "offsets": [list(offset) for offset in checkpoint.offsets],
+            "auxiliary_offsets": [list(offset) for offset in checkpoint.auxiliary_offsets],
             "normalization": checkpoint.normalization.model_dump(mode="json"),
             "ranges": {name: [span.low, span.high] for name, span in checkpoint.ranges.items()},
             "step": checkpoint.step,
@@ -161,6 +191,7 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
         network=network,
         weights=content["weights"],
         offsets=tuple(triple(offset) for offset in content["offsets"]),
+        auxiliary_offsets=tuple(triple(offset) for offset in content.get("auxiliary_offsets", ())),
         normalization=normalization,
         ranges={name: IntensityRange(low, high) for name, (low, high) in content["ranges"].items()},
         step=content["step"],

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from toy_experiment import LABELS, RAW, make_toy
 
+from ssns.affinities import NEAREST
 from ssns.cli import main
 from ssns.commands.init import Inputs, init_experiment
 from ssns.commands.inputs import Part, open_sources, parts
@@ -81,6 +82,22 @@ def test_all_of_raw_is_learned_from(folder):
     assert 0 < experiment.objective.warmup < experiment.training.steps
     assert experiment.pretraining.training.patch == experiment.training.patch
     assert experiment.normalization == PercentileNormalization(sections="levelled")
+
+
+@pytest.mark.parametrize(
+    ("sections", "voxel_size_nm", "wanted"),
+    [
+        (5, (30, 6, 6), [[-2, 0, 0], [-3, 0, 0], [0, -9, 0], [0, 0, -9]]),  # 27 voxels are too far for the patch
+        (2, (30, 6, 6), [[0, -9, 0], [0, 0, -9]]),
+        (5, (8, 8, 8), [[0, -7, 0], [0, 0, -7], [0, -20, 0], [0, 0, -20]]),
+        (8, (8, 8, 8), [[-7, 0, 0], [0, -7, 0], [0, 0, -7], [0, -20, 0], [0, 0, -20]]),
+    ],
+)
+def test_affinities_as_far_as_labels_reach_are_learned_beside(folder, sections, voxel_size_nm, wanted):
+    tifffile.imwrite("labels.tif", LABELS[:sections])
+    experiment, _ = init(folder, voxel_size_nm=voxel_size_nm)
+    assert [list(offset) for offset in experiment.auxiliary_offsets] == wanted
+    assert experiment.offsets == NEAREST
 
 
 def test_of_a_raw_too_large_what_fits_into_memory_around_the_labels_is_learned_from(folder, monkeypatch):

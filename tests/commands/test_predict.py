@@ -9,6 +9,7 @@ import tifffile
 from toy_experiment import RAW, change_checkpoint, make_toy, touch, toy
 
 from ssns.blockwise import Markers
+from ssns.checkpoint import load_checkpoint
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.train import train_experiment
@@ -158,8 +159,25 @@ class TestErrors:
         with pytest.raises(UserError, match=r"no file at .*best.pt: run `ssns train` first, or name one with"):
             predict_experiment(toy(make_toy(tmp_path)))
 
+    def test_auxiliary_channels_are_learned_and_left_out(self, tmp_path):
+        path = make_toy(tmp_path)
+        more = {"auxiliary_offsets": [[-2, 0, 0], [0, 0, -4]]}
+        train_experiment(toy(path, **more))
+        predict_experiment(toy(path, **more))
+        learned = load_checkpoint(RunFolder.of(toy(path)).best)
+        assert learned.auxiliary_offsets == ((-2, 0, 0), (0, 0, -4))
+        nearest = affinities(path).read()
+        assert nearest.shape == (3, 32, 48, 48)
+        far = toy(path, offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, -4]], name="far")
+        predict_experiment(far, checkpoint=RunFolder.of(toy(path)).best)
+        both = open_volume(RunFolder.of(far).affinities("a-test")).read()
+        assert both.shape == (4, 32, 48, 48)
+        assert np.abs(both[:3].astype(int) - nearest).max() <= 1
+
     def test_offsets_of_another_training(self, finished):
-        with pytest.raises(UserError, match=r"offsets: the experiment has .*, but .* was trained for"):
+        with pytest.raises(
+            UserError, match=r"offsets: wanted some of .*, which the checkpoint has learned, got \[\(0, 0, -9\)\]"
+        ):
             predict_experiment(
                 toy(finished, offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, -9]], prediction__halo=[1, 8, 8])
             )

@@ -39,6 +39,7 @@ def export_checkpoint(
     if output.exists() and not force:
         raise UserError(f"output: {output} is there already: take another name, or --force")
     trained = load_checkpoint(weights_path(checkpoint))
+    trained = trained.predicting(trained.offsets)
     partial = output.with_name(f"{output.stem}.partial{output.suffix}")
     settings: dict[str, str] = {}
     try:

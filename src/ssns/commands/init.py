@@ -90,6 +90,10 @@ GPU_RECIPE = Recipe(
 )
 
 
+REACHES_NM = (54, 162)
+"""How far affinities reach that the network learns beside those of neighbours: a thin axon, and a thick one."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What the user knows of a volume."""
@@ -114,11 +118,14 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
     _describe_raw(source)
     volume = _volume_table(inputs, source, output.parent)
     recipe = GPU_RECIPE if _has_gpu() else CPU_RECIPE
+    depth = _labelled_depth(volume)
+    patch = _patch(source, depth, recipe)
     table = {
         "name": name if output.stem == "experiment" else _name(output.name),
+        "auxiliary_offsets": _auxiliary_offsets(source, depth, patch),
         "volumes": {name: volume},
         "normalization": NORMALIZATION,
-        **recipe.tables(_patch(source, volume, recipe), supervised="unlabelled" not in volume),
+        **recipe.tables(patch, supervised="unlabelled" not in volume),
     }
     write_experiment(output, table, f"Run it with: ssns run {output.name}\nAll settings: ssns settings")
     open_sources(load_experiment(output))  # it runs as it is
@@ -363,10 +370,29 @@ def _listed(text: str) -> Sequence[int]:
     return chosen
 
 
-def _patch(source: Source, volume: dict[str, Any], recipe: Recipe) -> Triple:
-    """A patch as deep as a few sections around the labelled ones, and as wide as the volume and the network allow."""
+def _labelled_depth(volume: dict[str, Any]) -> int:
+    """Labelled sections that follow each other, at most; 18 where there are none."""
     regions = volume.get("labelled", [])
-    depth = max((region["z"][1] - region["z"][0] if "z" in region else 1 for region in regions), default=18)
+    return max((region["z"][1] - region["z"][0] if "z" in region else 1 for region in regions), default=18)
+
+
+def _auxiliary_offsets(source: Source, depth: int, patch: Triple) -> list[list[int]]:
+    """Offsets of `REACHES_NM` in the plane, and along z where labels reach so far; of thick sections two and three.
+
+    Args:
+        source: Its voxel size; one of AC4 if it has none.
+        depth: Labelled sections that follow each other.
+        patch: What the network sees at once.
+    """
+    thickness, size, _ = source.raw.voxel_size_nm or (30, 6, 6)
+    plane = sorted({max(2, round(reach / size)) for reach in REACHES_NM})
+    along = (2, 3) if thickness >= 2 * size else plane
+    within = [n for n in plane if n <= min(patch[1:]) // 2]
+    return [[-n, 0, 0] for n in along if n < depth] + [offset for n in within for offset in ([0, -n, 0], [0, 0, -n])]
+
+
+def _patch(source: Source, depth: int, recipe: Recipe) -> Triple:
+    """A patch as deep as a few sections around the labelled ones, and as wide as the volume and the network allow."""
     z = min(18, max(8, depth + 3), max(source.raw.shape[0], 8))
     y, x = (min(160, max(32, length)) for length in source.raw.shape[1:])
     network: Network = TypeAdapter(Network).validate_python(recipe.network)

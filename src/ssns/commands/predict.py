@@ -68,7 +68,7 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
 
 
 def _load(path: Path, experiment: Experiment) -> Checkpoint:
-    """The checkpoint, if it predicts the offsets of the experiment."""
+    """The checkpoint, to predict the offsets of the experiment."""
     from ssns.checkpoint import RESTORED, load_checkpoint
 
     keep_freed_memory()
@@ -78,12 +78,7 @@ def _load(path: Path, experiment: Experiment) -> Checkpoint:
             f"checkpoint: {path} restores raw, as pre-training does, and predicts no affinities: train from it, with"
             f" --transfer.checkpoint {path}"
         )
-    if trained.offsets != experiment.offsets:
-        raise UserError(
-            f"offsets: the experiment has {list(experiment.offsets)}, but {path} was trained for"
-            f" {list(trained.offsets)}: set offsets to those, or train again"
-        )
-    return trained
+    return trained.predicting(experiment.offsets)
 
 
 def _fast_device() -> str:

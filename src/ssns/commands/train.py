@@ -67,6 +67,7 @@ def settings_of_start(start: Path) -> dict[str, Any]:
         "transfer.checkpoint": str(start if str(start).startswith(PREFIX) else path.absolute()),
         "transfer.parts": "all",
         "network": trained.network.model_dump(mode="json"),
+        "auxiliary_offsets": [list(offset) for offset in trained.auxiliary_offsets],
         "normalization": trained.normalization.model_dump(mode="json"),
     }
 
@@ -192,7 +193,14 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     _warn_of_initial_statistics(experiment, objective.network)
     if networks.told:
         say(f"train: from {start}: {networks.told}")
-    checkpoint = Checkpoint(experiment.network, {}, experiment.offsets, experiment.normalization, ranges)
+    checkpoint = Checkpoint(
+        experiment.network,
+        {},
+        experiment.offsets,
+        experiment.normalization,
+        ranges,
+        auxiliary_offsets=experiment.auxiliary_offsets,
+    )
     with progress_bar("train") as bar:
         train(
             objective,
@@ -229,7 +237,7 @@ class _Networks:
         from ssns.training.transfer import transfer_weights
 
         settings = self.experiment.transfer
-        network = self.experiment.network.build(len(self.experiment.offsets))
+        network = self.experiment.network.build(len(self.experiment.learned_offsets))
         if self.start is not None:
             taken = transfer_weights(network, load_checkpoint(self.start).weights, settings)
             if not taken.loaded:
@@ -300,7 +308,7 @@ def _supervised(
     return Supervised(
         network,
         sampler,
-        targets=Targets(experiment.offsets, experiment.border, experiment.outside, shrink),
+        targets=Targets(experiment.learned_offsets, experiment.border, experiment.outside, shrink),
         loss=experiment.loss,
         augmentation=experiment.augmentation,
         process=process,
@@ -311,7 +319,7 @@ def _supervised(
 def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, Source]) -> None:
     """Say which affinities no labelled box is long enough to supervise."""
     boxes = [box for source in learned.values() for box in source.boxes("labelled")]
-    for offset in experiment.offsets:
+    for offset in experiment.learned_offsets:
         if not any(all(abs(o) < n for o, n in zip(offset, box.shape, strict=True)) for box in boxes):
             warn(
                 f"offset {list(offset)}: no labelled box holds both ends of such an edge, so this channel is not"

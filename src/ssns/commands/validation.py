@@ -69,8 +69,8 @@ class Validation:
                 part.box,
                 self.experiment.prediction,
                 normalize=self.ranges[part.source.name].apply,
-                offsets=self.experiment.offsets,
-            )
+                offsets=self.experiment.learned_offsets,
+            )[: len(self.experiment.offsets)]
             methods = settings.swept(settings.method)
             scores = swept_scores(affinities, methods, self.experiment, truth, known, nothing=WORST)
             rows.append((int(known.sum()), scores))

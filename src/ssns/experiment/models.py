@@ -202,6 +202,12 @@ def _check_once(name: str, values: Sequence[Any]) -> None:
         raise UserError(f"{name}: wanted each once, got {twice} again: leave it out")
 
 
+def _check_displacements(name: str, offsets: Sequence[Triple]) -> None:
+    _check_once(name, offsets)
+    if (0, 0, 0) in offsets:
+        raise UserError(f"{name}: wanted displacements, got (0, 0, 0), from a voxel to itself: leave it out")
+
+
 VolumeName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 """Letters, digits, - and _: it is part of names of folders and of settings."""
 
@@ -224,6 +230,10 @@ class Experiment(Component):
     normalization: Normalization = Field(PercentileNormalization(), description="How raw becomes 0 to 1.")
     offsets: tuple[tuple[int, int, int], ...] = Field(
         NEAREST, min_length=1, description="Displacement z, y, x of each affinity channel, in voxels."
+    )
+    auxiliary_offsets: tuple[tuple[int, int, int], ...] = Field(
+        (),
+        description="Further affinities that the network learns beside, as they teach it shape; they are not predicted.",
     )
     network: Network = Field(ResidualUNetSettings(), description="The network.")
     border: BorderStyle = Field(
@@ -258,22 +268,32 @@ class Experiment(Component):
             )
         return engine
 
+    @property
+    def learned_offsets(self) -> tuple[Triple, ...]:
+        """Displacement of each output channel of the network in training."""
+        return self.offsets + self.auxiliary_offsets
+
     @field_validator("offsets")
     @classmethod
     def _edges(cls, offsets: tuple[Triple, ...]) -> tuple[Triple, ...]:
-        _check_once("offsets", offsets)
-        if (0, 0, 0) in offsets:
-            raise UserError("offsets: wanted displacements, got (0, 0, 0), from a voxel to itself: leave it out")
+        _check_displacements("offsets", offsets)
         check_nearest(offsets)
+        return offsets
+
+    @field_validator("auxiliary_offsets")
+    @classmethod
+    def _further(cls, offsets: tuple[Triple, ...], info: ValidationInfo) -> tuple[Triple, ...]:
+        _check_displacements("auxiliary_offsets", info.data.get("offsets", ()) + offsets)
         return offsets
 
     @field_validator("loss")
     @classmethod
     def _of_nearest_voxels(cls, loss: Loss, info: ValidationInfo) -> Loss:
-        if isinstance(loss, Malis) and info.data.get("offsets", NEAREST) != NEAREST:
+        learned = info.data.get("offsets", NEAREST) + info.data.get("auxiliary_offsets", ())
+        if isinstance(loss, Malis) and learned != NEAREST:
             raise UserError(
                 f"loss: malis wanted offsets = {list(map(list, NEAREST))}, all edges of neighbours and no others, got"
-                f" {list(map(list, info.data['offsets']))}: take these, or another loss"
+                f" {list(map(list, learned))}: take these, or another loss"
             )
         return loss
 
