@@ -233,7 +233,7 @@ class Experiment(Component):
     )
     auxiliary_offsets: tuple[tuple[int, int, int], ...] = Field(
         (),
-        description="Further affinities that the network learns beside, as they teach it shape; they are not predicted.",
+        description="Affinities that the network learns beside, as they teach it shape; they are not predicted.",
     )
     network: Network = Field(ResidualUNetSettings(), description="The network.")
     border: BorderStyle = Field(
