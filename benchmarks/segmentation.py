@@ -189,6 +189,9 @@ WAYS: dict[str, Way] = {
     STRIDED_PEER: Way(partial(mwatershed_segments, STRIDES), STRIDED_PEER, floats=True, long=True),
     "ssns, mutex watershed, strides": Way(partial(mutex, STRIDES), STRIDED_PEER, long=True),
 }
+VOLUMES = {"synthetic": "synthetic", "long": "synthetic, long-range offsets", "real": "real"}
+OURS, THEIRS = "#D55E00", "#0072B2"
+"""Vermilion and blue of Okabe and Ito's palette, which are told apart whatever one's colour vision."""
 SCALED, KEPT = "ssns, median, one thread", "ssns, default method, one thread"
 """What is timed on other numbers of sections, and what `metrics.py` may score."""
 
@@ -376,26 +379,62 @@ def exponent(rows: Mapping[int, Mapping[str, Any]], key: str) -> float:
 
 
 def plot(path: Path, tables: Mapping[str, Mapping[str, Any]], scaled: Mapping[int, Mapping[str, Any]]) -> None:
-    """Speed and memory of each way, and cost against volume."""
+    """Speed and memory of each way beside its peer, and cost against volume."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(15, 1.5 + 0.3 * len(WAYS) * len(tables)), dpi=100, layout="constrained")
-    axes = figure.subplots(len(tables), 3, squeeze=False)
-    for (speed, memory, _), (volume, rows) in zip(axes, tables.items(), strict=True):
-        colours = ["C1" if name.startswith("ssns") else "C0" for name in rows]
-        rates = [np.prod(row["shape"]) / row["seconds"] / 1e6 for row in rows.values()]
-        speed.barh(list(rows), rates, color=colours)
-        memory.barh(list(rows), [row["megabytes"] / 1000 for row in rows.values()], color=colours)
-        speed.set(title=f"{volume}: Mvoxel/s", yticks=range(len(rows)))
-        memory.set(title=f"{volume}: peak memory, GB", yticks=[])
-        speed.invert_yaxis()
-        memory.invert_yaxis()
-    for row in axes[1:]:
-        row[2].set_axis_off()
-    growth = axes[0][2]
-    growth.loglog(list(scaled), [row["seconds"] for row in scaled.values()], "o-", color="C1")
-    growth.set(title=f"{SCALED}: seconds", xlabel="sections")
+    lengths = [len(rows) for rows in tables.values()]
+    figure = Figure(figsize=(15, 1.2 + sum(0.9 + 0.3 * n for n in lengths)), dpi=100, layout="constrained")
+    axes = figure.subplots(len(tables), 3, squeeze=False, height_ratios=[n + 2 for n in lengths])
+    for (speed, memory, rest), (volume, rows) in zip(axes, tables.items(), strict=True):
+        shape = " x ".join(map(str, next(iter(rows.values()))["shape"]))
+        draw_bars(speed, rows, "Mvoxel/s, more is better", lambda row: np.prod(row["shape"]) / row["seconds"] / 1e6)
+        draw_bars(memory, rows, "peak memory beyond imports, GB, less is better", lambda row: row["megabytes"] / 1000)
+        speed.set_title(f"{VOLUMES[volume]}, {shape} voxels", loc="left")
+        memory.tick_params(labelleft=False)
+        rest.set_axis_off()
+    figure.suptitle("From affinities to segments; x: times the first of each group")
+    colours = {"ssns": OURS, "libraries": THEIRS}
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower right", ncols=2)
+    if scaled:
+        draw_growth(axes[0][2], scaled)
     figure.savefig(path)
+
+
+def draw_bars(axis: Any, rows: Mapping[str, Any], unit: str, value: Callable[[Mapping[str, Any]], float]) -> None:
+    """A bar for each way, those of one peer beside each other, with its number and the times of the peer's."""
+    peers = list(dict.fromkeys(WAYS[name].peer for name in rows))
+    names = sorted(rows, key=lambda name: peers.index(WAYS[name].peer))
+    values = [value(rows[name]) for name in names]
+    told = []
+    for name, own in zip(names, values, strict=True):
+        peer = WAYS[name].peer
+        told.append(f" {own:.3g}" + (f" ({own / value(rows[peer]):.2f} x)" if peer in rows and peer != name else ""))
+    bars = axis.barh(names, values, color=[OURS if name.startswith("ssns") else THEIRS for name in names])
+    axis.bar_label(bars, told, fontsize=8)
+    for place in range(1, len(names)):
+        if WAYS[names[place]].peer != WAYS[names[place - 1]].peer:
+            axis.axhline(place - 0.5, color="0.7", linewidth=0.8)
+    axis.set(xlabel=unit, xlim=(0, 1.3 * max(values)), ylim=(len(names) - 0.5, -0.5))
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def draw_growth(axis: Any, rows: Mapping[int, Mapping[str, Any]]) -> None:
+    """Seconds against sections, beside a line of seconds in proportion to them."""
+    sections, seconds = list(rows), [row["seconds"] for row in rows.values()]
+    axis.set_axis_on()
+    axis.loglog(sections, seconds, "o-", color=OURS, label=SCALED)
+    axis.loglog(sections, [seconds[0] * n / sections[0] for n in sections], ":", color="0.4", label="in proportion")
+    axis.set_xticks(sections, map(str, sections), minor=False)
+    axis.set_xticks([], minor=True)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
+    fitted = f", exponent {exponent(rows, 'seconds'):.2f}" if len(rows) > 1 else ""
+    axis.set_title(f"cost against volume{fitted}", loc="left")
+    height, width = next(iter(rows.values()))["shape"][1:]
+    axis.set(xlabel=f"sections of {height} x {width}", ylabel="wall, s")
+    axis.legend()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,17 @@ from ssns.errors import UserError
 from ssns.experiment import Experiment, Region, check_roles, load_experiment, region_boxes
 from ssns.losses import Malis
 from ssns.networks import ResidualUNetSettings
-from ssns.segmentation import Agglomeration, Multicut
+from ssns.segmentation import (
+    DEFAULT_METHOD,
+    PRESETS,
+    Agglomeration,
+    Cleaning,
+    DistanceTransformWatershed,
+    KernighanLin,
+    LsdWatershed,
+    Multicut,
+    with_value,
+)
 from ssns.space import Box
 
 BOUNDS = Box.of_shape((10, 64, 64))
@@ -112,18 +122,43 @@ class TestReading:
         experiment = load(tmp_path, "seed = 1", seed=2, training__steps=3)
         assert (experiment.seed, experiment.training.steps) == (2, 3)
 
-    def test_a_component_without_type_is_of_the_default_type(self, tmp_path):
+    def test_a_component_without_type_is_the_default_but_for_what_is_said(self, tmp_path):
         experiment = load(tmp_path, "[segmentation.method]\nthreshold = 0.3\n[training.optimizer]\nlr = 0.5")
-        assert experiment.segmentation.method == Agglomeration(threshold=0.3)
+        assert experiment.segmentation.method == with_value(DEFAULT_METHOD, 0.3)
         assert (experiment.training.optimizer.type, experiment.training.optimizer.lr) == ("adamw", 0.5)
 
     def test_and_so_are_the_components_within_it(self, tmp_path):
-        experiment = load(tmp_path, segmentation__method__fragments__seeds__boundary=0.25)
-        assert experiment.segmentation.method.fragments.seeds.boundary == 0.25
-        experiment = load(tmp_path, segmentation__method={"type": "multicut", "solver": {"iterations": 3}})
-        assert experiment.segmentation.method == Multicut.model_validate(
-            {"solver": {"type": "kernighan_lin", "iterations": 3}}
+        changes = {"segmentation__method__fragments__alpha": 0.5, "segmentation__method__cleaning__minimum_size": 9}
+        method = load(tmp_path, **changes).segmentation.method
+        assert method == DEFAULT_METHOD.model_copy(
+            update={
+                "fragments": DistanceTransformWatershed(alpha=0.5),
+                "cleaning": Cleaning(islands=True, minimum_size=9),
+            }
         )
+
+    def test_a_component_with_a_type_has_the_defaults_of_that(self, tmp_path):
+        method = load(tmp_path, segmentation__method={"type": "agglomeration", "threshold": 0.3}).segmentation.method
+        assert method == Agglomeration(threshold=0.3)
+        changes = {"segmentation__method__type": "multicut", "segmentation__method__solver__iterations": 3}
+        assert load(tmp_path, **changes).segmentation.method == Multicut(solver=KernighanLin(iterations=3))
+        method = load(tmp_path, segmentation__method__fragments__type="lsd_watershed").segmentation.method
+        assert method == DEFAULT_METHOD.model_copy(update={"fragments": LsdWatershed()})
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_a_method_has_a_name_on_which_settings_are_changed(self, tmp_path, name):
+        offsets = [*NEAREST, (0, 0, -9)]
+        text = f'[segmentation]\nmethod = "{name}"\ncandidates = ["{name}"]'
+        method = PRESETS[name]
+        assert load(tmp_path, text, offsets=offsets).segmentation.method == method
+        assert load(tmp_path, text, offsets=offsets).segmentation.candidates == (method,)
+        assert load(tmp_path, segmentation__method=name, offsets=offsets).segmentation.method == method
+        changed = load(tmp_path, text, offsets=offsets, segmentation__method__cleaning__holes=True).segmentation.method
+        assert changed == method.model_copy(update={"cleaning": method.cleaning.model_copy(update={"holes": True})})
+
+    def test_a_name_that_no_method_has_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match="got 'watrez': did you mean 'waterz'"):
+            load(tmp_path, segmentation__method="watrez")
 
     def test_none_is_a_word(self, tmp_path):
         assert load(tmp_path, '[volumes.a]\nraw = "r"\nbackground = "none"').volumes["a"].background is None

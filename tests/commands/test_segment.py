@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from toy_experiment import LABELS, make_toy, touch, toy, write_affinities
 
 import ssns.commands.segment
-from ssns.commands.choosing import chosen_method, method_name
+from ssns.commands.choosing import chosen_method, method_name, untried_side
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import check_memory, segment_experiment
 from ssns.errors import UserError
@@ -235,6 +235,10 @@ class TestSweepOfMethods:
         ),
         (DEFAULT_METHOD, "agglomeration, distance_transform_watershed, mean, islands True"),
         (
+            Multicut(affinity=LearnedAffinity(between=(0.1,) * 11, within=(0.2,) * 11)),
+            "multicut, distance_transform_watershed, learned, kernighan_lin",
+        ),
+        (
             Agglomeration(fragments=SeededWatershed(seeds=GridSeeds(spacing=4)), score=QuantileScore(start="all")),
             "agglomeration, seeded_watershed, seeds grid, spacing 4, quantile, start all",
         ),
@@ -242,6 +246,25 @@ class TestSweepOfMethods:
 )
 def test_methods_are_named_by_what_is_not_their_default(method, name):
     assert method_name(method) == name
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(0.1, "lower"), (0.5, None), (0.9, "higher")])
+def test_a_best_threshold_is_told_to_be_the_last_of_those_compared(value, wanted):
+    compared = [Agglomeration(threshold=each) for each in (0.1, 0.5, 0.9)]
+    others = [Multicut(beta=0.01), Multicut(beta=0.99)]
+    assert untried_side(Agglomeration(threshold=value), [*compared, *others]) == wanted
+    assert untried_side(Agglomeration(threshold=value), [Agglomeration(threshold=value), *others]) is None
+
+
+def test_affinities_that_cannot_be_segmented_are_named(path):
+    experiment = toy(path)
+    folder = write_affinities(experiment)
+    segment_experiment(experiment)
+    stored = open_volume(folder.affinities("a-test"))
+    broken = np.full(stored.read().shape, np.nan, np.float32)
+    write_volume(folder.affinities("a-test"), broken, origin=stored.origin, attributes={})
+    with pytest.raises(UserError, match=r"a-test.affinities\.zarr: affinities: wanted .* got NaN"):
+        segment_experiment(experiment)
 
 
 def test_unknown_voxels_do_not_judge(tmp_path):

@@ -94,6 +94,12 @@ def test_rounding_beyond_one_is_clipped():
         (GOOD * np.nan, NEAREST, None, r"affinities: .* got NaN in 72 of 72"),
         (GOOD * 255, NEAREST, None, r"affinities: wanted floats in \[0, 1\], got 127.5 to 127.5"),
         (GOOD - 1, NEAREST, None, r"affinities: wanted floats in \[0, 1\], got -0.5 to -0.5"),
+        (
+            GOOD,
+            [(-1, 0), (0, -1), (0, 0)],
+            None,
+            r"offsets: wanted steps along z, y and x for each channel, got \[\(-1, 0",
+        ),
         (GOOD, [(-1, 0, 0), (0, -1, 0), (0, 0, -2)], None, r"offsets: .* without \(0, 0, -1\)"),
         (GOOD, NEAREST, np.ones((2, 3, 5), bool), r"mask: wanted bool .*\(2, 3, 4\), got bool \(2, 3, 5\)"),
         (GOOD, NEAREST, np.ones((2, 3, 4)), r"mask: wanted bool .* got float64"),

@@ -25,6 +25,7 @@ from ssns.segmentation import (
     QuantileAffinity,
     QuantileScore,
     SeededWatershed,
+    learn_affinity,
     resolve_method,
     segment,
     sweep,
@@ -229,6 +230,15 @@ def test_methods_survive_being_written_and_read(method):
 def test_unknown_methods_are_told(method, message):
     with pytest.raises(UserError, match=message):
         segment(np.ones((3, 1, 2, 2), dtype=np.float32), method)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_are_told(threads):
+    affinities = np.ones((3, 1, 2, 2), dtype=np.float32)
+    with pytest.raises(UserError, match=f"threads: wanted 1 or more, got {threads}"):
+        segment(affinities, threads=threads)
+    with pytest.raises(UserError, match=f"threads: wanted 1 or more, got {threads}"):
+        learn_affinity(affinities, np.ones((1, 2, 2), int), threads=threads)
 
 
 @pytest.mark.parametrize(

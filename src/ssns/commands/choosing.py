@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from ssns.commands.inputs import Part, labels_fingerprints
 from ssns.commands.run_folder import RunFolder, artefact_state, keep_experiment, write_json
 from ssns.commands.scoring import swept_scores, weighted_means
-from ssns.commands.terminal import console, say
+from ssns.commands.terminal import progress_bar, say
 from ssns.commands.truth import truths
 from ssns.errors import UserError
 from ssns.experiment import Experiment
@@ -52,8 +52,8 @@ def choose_method(
     with stamp.renewed():
         methods = settings.swept(*_learned(experiment, watched, affinities)) if watched else ()
         for part, truth, known in truths(watched):
-            with console.status(f"segment {part.name}: sweep of {len(methods)} settings"):
-                scores = swept_scores(affinities[part.name].read(), methods, experiment, truth, known)
+            with progress_bar(f"segment {part.name}: sweep") as bar:
+                scores = swept_scores(affinities[part.name].read(), methods, experiment, truth, known, tell=bar)
             rows.append((int(known.sum()), scores))
         table = weighted_means(rows) if rows else {}
         chosen = min(table, key=lambda method: table[method]["voi_sum"]) if table else settings.method
@@ -77,9 +77,10 @@ def chosen_method(experiment: Experiment, folder: RunFolder) -> Method:
         compared = [without_value(method) for method in settings.compared]
         if without_value(chosen) in compared or unlearned(without_value(chosen)) in compared:
             return chosen
+    other = f", but {content['name']} has" if "name" in content else ""
     raise UserError(
-        f"segmentation: {method_name(experiment.segmentation.method)} has not been chosen in {folder.path}: run"
-        " `ssns segment` first"
+        f"segmentation: {method_name(experiment.segmentation.method)} has not been chosen in {folder.path}{other}:"
+        " give the settings that `ssns segment` had, or run `ssns segment` first"
     )
 
 
@@ -103,7 +104,8 @@ def sweep_table(folder: RunFolder) -> Table | None:
 
 
 def method_name(method: Method) -> str:
-    """A method by its type and those of its parts, and whatever else is not a default but its threshold."""
+    """A method by its type and those of its parts, and what is not a default but threshold and learned weights."""
+    method = unlearned(method)
     words: list[str] = [method.type]
     for name, field in type(method).model_fields.items():
         value = getattr(method, name)
@@ -201,3 +203,14 @@ def _tell(chosen: Method, table: Scored) -> None:
             say(f"{name:<{width}}{f'{method.swept} {value_of(method):g}':>15}{cells}")
         setting = f"{method_name(chosen)} with {setting}"
     say(f"segment: {setting} is best on validation, VOI sum {table[chosen]['voi_sum']:.3f}")
+    side = untried_side(chosen, table)
+    if side is not None:
+        say(f"segment: no {side} {chosen.swept} was compared, and it may be better: segmentation.thresholds lists them")
+
+
+def untried_side(chosen: Method, compared: Iterable[Method]) -> str | None:
+    """On which side of the chosen value there was nothing to compare: ``lower``, ``higher`` or None."""
+    values = [value_of(method) for method in compared if without_value(method) == without_value(chosen)]
+    if len(values) < 2:
+        return None
+    return {min(values): "lower", max(values): "higher"}.get(value_of(chosen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ def swept_scores(
     known: NDArray[np.bool_],
     *,
     nothing: Scores | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005  nobody listens
 ) -> dict[Method, Scores]:
     """Scores of methods, each with its own value of the swept setting.
 
@@ -34,13 +35,15 @@ def swept_scores(
         truth: As from ``known_truth``.
         known: Where it is known.
         nothing: What counts where nothing is segmented that the convention scores. None: that is an error.
+        tell: Called as methods are scored with how many are, and how many there are.
 
     Raises:
         NothingSegmentedError: There is nothing to score, and ``nothing`` is None.
     """
     settings = ScoringSettings(convention=experiment.scoring)
-    table = {}
-    for fragments, partitions in sweep_methods(affinities, methods, offsets=experiment.offsets):
+    several, table = list(methods), {}
+    tell(0, len(several))
+    for fragments, partitions in sweep_methods(affinities, several, offsets=experiment.offsets):
         overlaps = Contingency.count(fragments, truth, known)
         for method, segments in partitions:
             try:
@@ -49,6 +52,7 @@ def swept_scores(
                 if nothing is None:
                     raise
                 table[method] = nothing
+            tell(len(table), len(several))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import psutil
@@ -91,7 +92,12 @@ def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinit
         return
     keep_experiment(experiment, folder, "segment")
     with stamp.renewed(), console.status(f"segment {part.name}"):
-        segmentation = segment(affinities.read(), method, offsets=experiment.offsets)
+        begin = time.monotonic()
+        try:
+            segmentation = segment(affinities.read(), method, offsets=experiment.offsets)
+        except UserError as error:
+            raise UserError(f"{folder.affinities(part.name)}: {error}") from None
+        took = time.monotonic() - begin
         write_volume(
             target,
             segmentation,
@@ -99,4 +105,7 @@ def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinit
             origin=affinities.origin,
             attributes={"method": method.model_dump(mode="json")} | made_now(),
         )
-    say(f"segment {part.name}: {int(segmentation.max()):,} segments, {target}")
+    say(
+        f"segment {part.name}: {int(segmentation.max()):,} segments in {took:.1f} s"
+        f" ({segmentation.size / took / 1e6:.1f} Mvoxel/s), {target}"
+    )

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from ssns.errors import UserError
 from ssns.experiment.explaining import explain, listed
 from ssns.experiment.models import Experiment
 from ssns.presets import Preset, merged, preset_table
+from ssns.segmentation import resolve_method
 from ssns.settings import component_types, type_tag
 from ssns.zoo import PREFIX
 
@@ -35,7 +37,7 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
     """
     path = Path(path).absolute()
     table = _resolved(_read(path, copy.deepcopy(dict(changes or {}))))
-    _complete_types(table, Experiment)
+    _complete(table, Experiment)
     try:
         return Experiment.model_validate(table)
     except ValidationError as error:
@@ -48,8 +50,10 @@ def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) ->
     """The settings of a file on top of those of the preset that it names, on top of those of the file in ``base``."""
     table = _parsed(path)
     known = set(_volumes(table))
+    _spell_out_methods(table)
     for name, value in changes.items():
         _set(table, name.split("."), value)
+        _spell_out_methods(table)
     _mark_paths(table, path.parent)
     below: dict[str, Any] = {}
     base, preset = table.get("base", "none"), table.get("preset", "none")
@@ -60,7 +64,7 @@ def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) ->
         below = _read(Path(base), {}, (path, *above))
     if preset in get_args(Preset):
         below = merged(below, preset_table(preset))
-    _complete_types(below, Experiment)  # so that a type that is left out below is the one that is meant
+    _complete(below, Experiment)  # so that a type that is left out below is the one that is meant
     return _without_left_out(merged(below, table), known | set(_volumes(below)))
 
 
@@ -143,15 +147,43 @@ def _resolved(settings: Any) -> Any:
     return settings.resolved() if isinstance(settings, _Written) else settings
 
 
-def _complete_types(table: dict[str, Any], model: type[BaseModel]) -> None:
-    """Give components without a ``type`` that of the default, so that changing one setting needs no other."""
+def _spell_out_methods(table: dict[str, Any]) -> None:
+    """Put the settings of methods in the place of their names, so that single ones can be changed."""
+    settings = table.get("segmentation")
+    if not isinstance(settings, dict):
+        return
+    if "method" in settings:
+        settings["method"] = _spelled_out(settings["method"])
+    if isinstance(settings.get("candidates"), list):
+        settings["candidates"] = [_spelled_out(each) for each in settings["candidates"]]
+
+
+def _spelled_out(method: Any) -> Any:
+    return resolve_method(method).model_dump(mode="json") if isinstance(method, str) else method
+
+
+def _complete(table: dict[str, Any], owner: BaseModel | type[BaseModel]) -> None:
+    """Give components without a ``type`` what the default has, so that changing one setting changes no other.
+
+    One with a type, be it that of the default, has the defaults of its type.
+    """
+    fields = (owner if isinstance(owner, type) else type(owner)).model_fields
     for name, value in table.items():
-        field = model.model_fields.get(name)
-        default = field.get_default(call_default_factory=True) if field else None
-        if field is None or not isinstance(default, BaseModel) or not isinstance(value, dict):
+        if name not in fields or not isinstance(value, dict):
+            continue
+        default = getattr(owner, name) if isinstance(owner, BaseModel) else _default(fields[name])
+        if not isinstance(default, BaseModel):
             continue
         tag = type_tag(type(default))
-        if tag is not None:
-            value.setdefault("type", tag)
-        members = component_types(field.annotation)
-        _complete_types(value, next((each for each in members if type_tag(each) == value.get("type")), type(default)))
+        if tag is None or "type" not in value:
+            for key, own in default.model_dump(mode="json").items():
+                if getattr(default, key) != _default(type(default).model_fields[key]) or key == "type":
+                    value.setdefault(key, own)
+            _complete(value, default)
+        else:
+            members = component_types(fields[name].annotation)
+            _complete(value, next((each for each in members if type_tag(each) == value["type"]), type(default)))
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True)

@@ -20,6 +20,7 @@ from ssns.sampling import Beyond
 from ssns.segmentation import (
     CANDIDATES,
     DEFAULT_METHOD,
+    PRESETS,
     Method,
     check_nearest,
     check_offsets,
@@ -146,14 +147,18 @@ class VolumeSettings(Component):
 class SegmentationSettings(Component):
     """How affinities become segments, and what of it is chosen on the validation regions."""
 
-    method: Method = Field(DEFAULT_METHOD, description="The method.")
+    method: Method = Field(
+        DEFAULT_METHOD,
+        description=f"The method: its name ({', '.join(PRESETS)}) or its settings; those without a type change the"
+        " default method, those with one have the defaults that are listed here.",
+    )
     sweep: bool = Field(
         False,
         description="Compare candidates too on the validation regions, and take the best by VOI sum; --sweep says so.",
     )
     candidates: tuple[Method, ...] = Field(
         (),
-        description="Methods that a sweep compares beside the method; empty: all that ssns knows.",
+        description="Methods, by name or settings, that a sweep compares beside it; empty: those that ssns knows.",
     )
     thresholds: tuple[float, ...] = Field(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),

@@ -40,13 +40,19 @@ class AffinityVolume:
         """The affinities that a user passed.
 
         Raises:
-            UserError: Wrong axes, channel count, type or range; NaN; no voxel; offsets without nearest neighbours;
-                a mask of another shape or type.
+            UserError: Wrong axes, channel count, type or range; NaN; no voxel; offsets of other than three axes or
+                without nearest neighbours; a mask of another shape or type.
         """
         array = np.asarray(values)
+        if any(len(offset) != 3 for offset in offsets):
+            raise UserError(
+                f"offsets: wanted steps along z, y and x for each channel, got {list(offsets)}: give all three"
+            )
         channels = tuple(triple(offset) for offset in offsets)
         if array.ndim != 4:
-            raise UserError(f"affinities: wanted four axes (c, z, y, x), got shape {array.shape}")
+            raise UserError(
+                f"affinities: wanted four axes (c, z, y, x), got shape {array.shape}: one channel per offset"
+            )
         if len(array) != len(channels):
             raise UserError(
                 f"affinities: wanted {len(channels)} channels, one per offset, got {len(array)} (shape {array.shape}): "

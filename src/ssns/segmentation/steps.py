@@ -93,7 +93,7 @@ def segment(
         ``fragments`` are 0, or the method's ``mask_fragments`` leaves voxels out).
 
     Raises:
-        UserError: Affinities, offsets, mask, fragments or method are not as wanted.
+        UserError: Affinities, offsets, mask, fragments, threads or method are not as wanted.
 
     Example:
         >>> import numpy as np
@@ -179,6 +179,7 @@ def sweep_methods(
     """
     several = list(methods)
     volume = AffinityVolume.checked(affinities, offsets, mask)
+    _check_threads(threads)
     if any(method.far for method in several):
         check_far(volume.offsets, "lifted edges of long range")
     given = None if fragments is None else given_fragments(fragments, volume)
@@ -187,6 +188,11 @@ def sweep_methods(
         _partitioned(volume, same, same[0].fragments.flood(volume, threads) if given is None else given, threads)
         for same in groups
     )
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise UserError(f"threads: wanted 1 or more, got {threads}: leave it out for one per core")
 
 
 def _partitioned(
@@ -263,6 +269,7 @@ def learn_affinity(
         UserError: As in `segment`; labels of another shape, or that know too little.
     """
     volume = AffinityVolume.checked(affinities, offsets, mask)
+    _check_threads(threads)
     known = np.asarray(labels)
     if known.dtype.kind not in "iu" or known.shape != volume.shape:
         raise UserError(
