@@ -3,9 +3,9 @@
     python benchmarks/semi.py DATA RUNS [--rows supervised ws ema ...] [--seeds 0 1 2] [--jobs 2]
 
 Each run is `ssns run` in RUNS. Rows that learn from unlabelled raw start, for each seed, from one run of
-`semi-labelled.toml`: pre-training, then labelled patches alone. The supervised rows see as many labelled patches as
-both parts together, or take as long as both. A repeated call goes on where it stopped, runs only what is missing, and
-prints the table of all rows that are done. With --jobs 2, two runs go on at a time, each on one thread.
+`semi-labelled.toml` or `semi-far.toml`: pre-training, then labelled patches alone. The supervised rows see as many
+labelled patches as both parts together, or take as long as both. A repeated call goes on where it stopped, runs only
+what is missing, and prints the table of all rows that are done. With --jobs 2, two runs go on at a time, each on one thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ac4"
-LONG_OFFSETS = "[[-1,0,0],[0,-1,0],[0,0,-1],[-2,0,0],[0,-9,0],[0,0,-9],[-3,0,0],[0,-27,0],[0,0,-27]]"
 SCORES = ("voi_split", "voi_merge", "voi_sum", "arand")
 
 
@@ -43,30 +42,30 @@ class Row:
     start: str | None = None
 
 
-def _ours(start: str = "labelled", **changes: str) -> Row:
+def _ours(start: str = "far", **changes: str) -> Row:
     return Row("semi-ours.toml", {f"objective.{key}": value for key, value in changes.items()}, start)
 
 
 ROWS = {
     "labelled": Row("semi-labelled.toml"),
-    "labelled, not pre-trained": Row("semi-labelled.toml", {"pretraining": "none"}),
+    "far": Row("semi-far.toml"),
+    "far, not pre-trained": Row("semi-far.toml", {"pretraining": "none"}),
     "supervised, lr 0.001": Row("semi.toml", {"training.optimizer.lr": "0.001"}),
     "supervised": Row("semi.toml"),
     "supervised, lr 0.004": Row("semi.toml", {"training.optimizer.lr": "0.004"}),
-    "supervised, same time": Row("semi.toml", {"training.steps": "3750"}),
+    "supervised, same time": Row("semi.toml", {"training.steps": "5000"}),
     "ws": Row("semi-ws.toml", start="labelled"),
     "ema": Row("semi-ema.toml", start="labelled"),
     "ours": _ours(),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
-    "ours, not pre-trained": _ours("labelled, not pre-trained"),
+    "ours, not pre-trained": _ours("far, not pre-trained"),
+    "ours, neighbours alone": Row("semi-ours.toml", {"auxiliary_offsets": "[]"}, "labelled"),
     "ours, reference geometry": _ours(geometry="reference"),
     "ours, confidence": _ours(confidence="0.8"),
     "ours, four orientations": _ours(orientations="4"),
     "ours, two views": _ours(views="2"),
     "ours, no cut mix": _ours(cut_mix="none"),
     "ours, cross": _ours(teacher='{type = "cross"}'),
-    "labelled, long offsets": Row("semi-labelled.toml", {"offsets": LONG_OFFSETS}),
-    "ours, long offsets": Row("semi-ours.toml", {"offsets": LONG_OFFSETS}, "labelled, long offsets"),
 }
 
 
