@@ -5,7 +5,8 @@
 Each run is `ssns run` in RUNS. Rows that learn from unlabelled raw start, for each seed, from one run of
 `semi-labelled.toml` or `semi-far.toml`: pre-training, then labelled patches alone. The supervised rows see as many
 labelled patches as both parts together, or take as long as both. A repeated call goes on where it stopped, runs only
-what is missing, and prints the table of all rows that are done. With --jobs 2, two runs go on at a time, each on one thread.
+what is missing, and prints the table of all rows that are done. With --jobs 2, two runs go on at a time, each on one
+thread.
 """
 
 from __future__ import annotations
