@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
+from ssns.commands.affinities import affinities_state
 from ssns.commands.inputs import Part, labels_fingerprints
-from ssns.commands.run_folder import RunFolder, artefact_state, keep_experiment, write_json
+from ssns.commands.run_folder import RunFolder, keep_experiment, write_json
 from ssns.commands.scoring import swept_scores, weighted_means
 from ssns.commands.terminal import progress_bar, say
 from ssns.commands.truth import truths
@@ -152,7 +153,7 @@ def _inputs(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], 
         "scoring": experiment.scoring,
         "parts": {
             part.name: {
-                "affinities": artefact_state(folder.affinities(part.name)),
+                "affinities": affinities_state(folder, part, hash_up_to),
                 "labels": labels[part.source.name],
             }
             for part in watched

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ssns.commands.affinities import open_affinities
 from ssns.commands.choosing import chosen_method, method_name, sweep_table
 from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
 from ssns.commands.judging import Judgement, judge
@@ -25,7 +26,7 @@ from ssns.commands.run_folder import (
     write_json,
 )
 from ssns.commands.scoring import swept_scores
-from ssns.commands.segment import open_affinities, segmentation_stamp
+from ssns.commands.segment import segmentation_stamp
 from ssns.commands.terminal import console, say, warn
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError

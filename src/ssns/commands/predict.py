@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssns.blockwise import Markers
+from ssns.commands.affinities import to_be_predicted
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, made_now
@@ -30,6 +31,10 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     """Predict each part that is not predicted yet, with the best checkpoint of the experiment or another one."""
     folder = RunFolder.of(experiment)
     sources = open_sources(experiment)
+    wanted = to_be_predicted(parts(experiment, sources))
+    if not wanted:
+        say("predict: skipped, the affinities of all parts are files of yours")
+        return
     path = folder.best if checkpoint is None else weights_path(checkpoint)
     if not path.is_file():
         raise UserError(f"checkpoint: no file at {path}: run `ssns train` first, or name one with --checkpoint FILE")
@@ -43,7 +48,7 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
         return common | {"box": str(part.box)} | raw(part.source.name, hash_up_to)
 
     pending = []
-    for part in parts(experiment, sources):
+    for part in wanted:
         stamp = folder.stamp(f"{part.name}/affinities", partial(describe, part), verify=verify)
         if not stamp.holds(folder.affinities(part.name), f"predict {part.name}"):
             pending.append((part, stamp))

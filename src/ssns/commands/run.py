@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ssns.commands.affinities import to_be_predicted
 from ssns.commands.evaluate import Rows, evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
 from ssns.commands.predict import predict_experiment
@@ -21,7 +22,7 @@ def run_experiment(
     more: Mapping[str, Mapping[str, float]] | None = None,
     verify: bool = False,
 ) -> Rows:
-    """Pre-train (where the experiment says so) and train, unless a checkpoint is given; predict, segment, evaluate.
+    """Pre-train (where the experiment says so) and train, unless a checkpoint or affinities are given; and the rest.
 
     Args:
         experiment: The experiment.
@@ -33,8 +34,9 @@ def run_experiment(
         Scores by what was scored.
     """
     sources = open_sources(experiment)
-    check_memory(parts(experiment, sources))  # rather now than after hours of training
-    if checkpoint is None:
+    found = parts(experiment, sources)
+    check_memory(found)  # rather now than after hours of training
+    if checkpoint is None and to_be_predicted(found):
         check_training(experiment, sources)
         if experiment.pretraining is not None and experiment.transfer.checkpoint is None:
             pretrain_experiment(experiment, verify=verify)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import psutil
 
+from ssns.commands.affinities import affinities_state, open_affinities
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.choosing import choose_method
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, artefact_state, keep_experiment, made_now
+from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, made_now
 from ssns.commands.terminal import console, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.segmentation import Method, segment
-from ssns.volume import Volume, open_volume, write_volume
+from ssns.volume import Volume, write_volume
 
 BYTES_PER_VOXEL = 40
 """Peak memory of segmenting a voxel, ground truth for the sweep beside it.
@@ -36,28 +38,7 @@ def segment_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     watched = [part for part in found if part.role == "validation"]
     method = choose_method(experiment, folder, watched, opened, verify=verify)
     for part in found:
-        _segment_part(experiment, folder, part, opened[part.name], method)
-
-
-def open_affinities(experiment: Experiment, folder: RunFolder, part: Part) -> Volume:
-    """The affinities of a part.
-
-    Raises:
-        UserError: There are none, or they are of another box or other offsets than the experiment says.
-    """
-    path = folder.affinities(part.name)
-    if not path.exists():
-        raise UserError(f"affinities: none of {part.name} in {folder.path}: run `ssns predict` first")
-    affinities = open_volume(path)
-    if (affinities.shape, affinities.origin) != (part.box.shape, part.origin):
-        raise UserError(f"affinities: {path} is not of {part.box}, as {part.name} is now: run `ssns predict` first")
-    offsets = [list(offset) for offset in experiment.offsets]
-    if affinities.attributes.get("offsets", offsets) != offsets:
-        raise UserError(
-            f"affinities: {path} has the offsets {affinities.attributes['offsets']}, the experiment {offsets}: run"
-            " `ssns predict` first"
-        )
-    return affinities
+        _segment_part(experiment, folder, part, opened[part.name], method, verify=verify)
 
 
 def check_memory(found: Sequence[Part]) -> None:
@@ -75,19 +56,24 @@ def check_memory(found: Sequence[Part]) -> None:
             )
 
 
-def segmentation_stamp(folder: RunFolder, part: Part, method: Method) -> Stamp:
+def segmentation_stamp(folder: RunFolder, part: Part, method: Method, *, verify: bool = False) -> Stamp:
     """What the segmentation of a part is made of."""
-    content = {
-        "method": method.model_dump(mode="json"),
-        "affinities": artefact_state(folder.affinities(part.name)),
-    }
-    return folder.stamp(f"{part.name}/segmentation", lambda _: content)
+
+    def describe(hash_up_to: float) -> dict[str, Any]:
+        return {
+            "method": method.model_dump(mode="json"),
+            "affinities": affinities_state(folder, part, hash_up_to),
+        }
+
+    return folder.stamp(f"{part.name}/segmentation", describe, verify=verify)
 
 
-def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinities: Volume, method: Method) -> None:
+def _segment_part(
+    experiment: Experiment, folder: RunFolder, part: Part, affinities: Volume, method: Method, *, verify: bool
+) -> None:
     """Write the segmentation of one part."""
     target = folder.segmentation(part.name)
-    stamp = segmentation_stamp(folder, part, method)
+    stamp = segmentation_stamp(folder, part, method, verify=verify)
     if stamp.holds(target, f"segment {part.name}"):
         return
     keep_experiment(experiment, folder, "segment")
@@ -96,7 +82,7 @@ def _segment_part(experiment: Experiment, folder: RunFolder, part: Part, affinit
         try:
             segmentation = segment(affinities.read(), method, offsets=experiment.offsets)
         except UserError as error:
-            raise UserError(f"{folder.affinities(part.name)}: {error}") from None
+            raise UserError(f"{affinities.path}: {error}") from None
         took = time.monotonic() - begin
         write_volume(
             target,

@@ -134,7 +134,7 @@ def _mark_paths(table: dict[str, Any], folder: Path) -> None:
     table.setdefault("runs", "runs")
     volumes = table.get("volumes")
     named = volumes.values() if isinstance(volumes, dict) else ()
-    files = product(named, ("raw", "labels", "skeletons"))
+    files = product(named, ("raw", "labels", "skeletons", "affinities"))
     for place, key in [(table, "runs"), (table.get("transfer"), "checkpoint"), *files]:
         if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] != "none":
             place[key] = _Written(place[key], folder)

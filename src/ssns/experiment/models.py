@@ -112,6 +112,12 @@ class VolumeSettings(Component):
         None,
         description="SWC file of traced neurons, in nm, or folder of them, to score run lengths by; none: the labels'.",
     )
+    affinities: str | None = Field(
+        None, description="Affinities (c, z, y, x) of yours, of another tool say, in place of predicted ones."
+    )
+    affinities_start: tuple[int, int, int] | None = Field(
+        None, description="Voxel of raw at which these affinities begin; none: as the files say, else 0, 0, 0."
+    )
     labelled: Regions = Field((), description='Where labels are learned from: "0:5" is sections 0 to 4.')
     unlabelled: Regions = Field((), description="Where raw is learned from without labels.")
     validation: Regions = Field((), description="Where checkpoints and thresholds are chosen.")
