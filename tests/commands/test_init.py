@@ -116,6 +116,13 @@ def test_labels_alone_are_learned_from_where(folder, why):
     assert (experiment.objective, experiment.pretraining) == (SupervisedObjective(), None)
 
 
+def test_the_rest_of_labels_that_cover_all_of_raw_is_unlabelled(folder):
+    tifffile.imwrite("labels.tif", LABELS)
+    experiment, table = init(folder, sections="0:5")
+    assert table["volumes"]["raw"]["unlabelled"] == "0:40"
+    assert isinstance(experiment.objective, ConsistencyObjective)
+
+
 def test_what_was_found_is_told(folder, capsys):
     labels = LABELS[:5].copy()
     labels[:, :12] = 99

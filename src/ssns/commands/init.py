@@ -268,7 +268,7 @@ def _volume_table(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any
         warn("no labels: there is nothing to train on, unless you set labels and labelled; with weights, it can be run")
     else:
         volume |= _label_entries(inputs, source, folder)
-        if not inputs.supervised and (unlabelled := _unlabelled(source)) is not None:
+        if not inputs.supervised and (unlabelled := _unlabelled(source, inputs.sections)) is not None:
             volume["unlabelled"] = unlabelled
     target = _target(source)
     if target is not None:
@@ -317,10 +317,16 @@ def _target(source: Source) -> dict[str, list[int]] | None:
     return box
 
 
-def _unlabelled(source: Source) -> str | dict[str, list[int]] | None:
-    """Where raw is learned from without labels: all of it, or what of it fits into memory around the labels."""
+def _unlabelled(source: Source, sections: str | None) -> str | dict[str, list[int]] | None:
+    """Where raw is learned from without labels: all of it, or what of it fits into memory around the labels.
+
+    None where labels that count cover all of raw.
+    """
     raw = source.raw
-    if raw.box.size <= sum(box.size for box in source.labels_boxes):
+    labelled = sum(box.size for box in source.labels_boxes)
+    if sections is not None:
+        labelled = len(_listed(sections)) * source.labels_boxes[0].size // source.labels_boxes[0].shape[0]
+    if raw.box.size <= labelled:
         return None
     budget = psutil.virtual_memory().available // 8 // raw.dtype.itemsize
     if raw.box.size <= budget:
