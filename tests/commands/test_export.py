@@ -4,7 +4,7 @@ import torch
 from toy_experiment import toy
 
 import ssns.commands.export
-from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ssns.checkpoint import RESTORED, Checkpoint, load_checkpoint, save_checkpoint
 from ssns.cli import main
 from ssns.commands.run_folder import RunFolder
 from ssns.networks import ResidualUNetSettings
@@ -73,6 +73,14 @@ def test_a_checkpoint_of_the_paper_s_code_comes_back_to_the_bit(tmp_path, capsys
     back = load_checkpoint(tmp_path / "b.pt")
     assert back.network == network
     assert all(torch.equal(back.weights[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_network_that_restores_raw_is_refused(tmp_path, capsys):
+    network = ResidualUNetSettings(filters=(4, 8))
+    restoring = Checkpoint(network, network.build(1).state_dict(), RESTORED, TypeNormalization(), {})
+    save_checkpoint(tmp_path / "a.pt", restoring)
+    typed("export", tmp_path / "a.pt", tmp_path / "a.onnx", code=1)
+    assert "wanted one that predicts affinities" in capsys.readouterr().err
 
 
 def test_a_missing_library_is_named(best, tmp_path, monkeypatch, capsys):

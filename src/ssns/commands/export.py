@@ -32,7 +32,7 @@ def export_checkpoint(
         UserError: The name of the output does not fit, it is there, or cannot be written, or the format cannot hold
             this network.
     """
-    from ssns.checkpoint import load_checkpoint
+    from ssns.checkpoint import RESTORED, load_checkpoint
 
     if output.suffix != SUFFIXES[to]:
         raise UserError(f"output: wanted a name that ends with {SUFFIXES[to]} for {to}, got {output}: add it")
@@ -40,6 +40,11 @@ def export_checkpoint(
         raise UserError(f"output: {output} is there already: take another name, or --force")
     trained = load_checkpoint(weights_path(checkpoint))
     trained = trained.predicting(trained.offsets)
+    if trained.offsets == RESTORED and to != "reference":
+        raise UserError(
+            f"checkpoint: wanted one that predicts affinities, got {checkpoint}, which restores raw, as pre-training does:"
+            " export what `ssns train` makes of it"
+        )
     partial = output.with_name(f"{output.stem}.partial{output.suffix}")
     settings: dict[str, str] = {}
     try:
