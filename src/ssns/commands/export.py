@@ -42,8 +42,8 @@ def export_checkpoint(
     trained = trained.predicting(trained.offsets)
     if trained.offsets == RESTORED and to != "reference":
         raise UserError(
-            f"checkpoint: wanted one that predicts affinities, got {checkpoint}, which restores raw, as pre-training does:"
-            " export what `ssns train` makes of it"
+            f"checkpoint: wanted one that predicts affinities, got {checkpoint}, which restores raw, as"
+            " pre-training does: export what `ssns train` makes of it"
         )
     partial = output.with_name(f"{output.stem}.partial{output.suffix}")
     settings: dict[str, str] = {}
