@@ -2,8 +2,9 @@
 
     python benchmarks/transfer.py DATA RUNS [--weights zoo:NAME] [--steps 300]
 
-Two data sets: AC3, three labelled sections, of DATA, and a synthetic volume, five labelled sections, made in RUNS. Each
-run is a command that a user would type. A repeated call goes on where it stopped, and prints the table of what is done.
+Two data sets: AC3, three labelled sections, of DATA, and a synthetic volume, five labelled sections, made in RUNS.
+"Gently" is at a tenth of the learning rate. Each run is a command that a user would type. A repeated call goes on where
+it stopped, and prints the table of what is done.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ def main() -> None:
     rows: dict[str, Sequence[str]] = {
         "as they are": ("run", "--checkpoint", arguments.weights),
         f"trained on, {arguments.steps} steps": ("run", "--from", arguments.weights),
+        f"trained on, {arguments.steps} steps, gently": (
+            *("run", "--from", arguments.weights),
+            *("--training.optimizer.lr", "1e-4"),
+        ),
         f"from nothing, {arguments.steps} steps": ("run",),
         f"from nothing, {4 * arguments.steps} steps": ("run", "--training.steps", str(4 * arguments.steps)),
     }
