@@ -2,15 +2,18 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
 import tifffile
-from toy_experiment import make_toy, touch, toy
+from toy_experiment import LABELS, make_toy, touch, toy
 
 import ssns.commands.segment
+from ssns.affinities import NEAREST, labels_to_affinities
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.errors import UserError
-from ssns.volume import open_volume
+from ssns.metrics import score
+from ssns.volume import open_volume, write_volume
 
 STAGES = ("train", "predict", "sweep", "segment", "evaluate")
 
@@ -166,3 +169,17 @@ class TestMala:
         with pytest.raises(UserError, match=rf"^{name}.*: take \(17, 34, 34\), or a larger one"):
             run_experiment(experiment)
         assert not RunFolder.of(experiment).path.exists()
+
+
+def test_what_has_affinities_is_not_predicted(tmp_path):
+    path = make_toy(tmp_path)
+    given = (255 * np.asarray(labels_to_affinities(LABELS, NEAREST)[0])).astype(np.uint8)
+    write_volume(tmp_path / "given.zarr", given, voxel_size_nm=(30, 6, 6))
+    with path.open("a") as file:
+        file.write("\n[volumes.b]\nraw = 'raw.tif'\naffinities = 'given.zarr'\ntarget = '0:8'\n")
+    run_experiment(toy(path))
+    folder = RunFolder.of(toy(path))
+    assert folder.affinities("a-test").exists()
+    assert not folder.affinities("b-target").exists()
+    found = score(open_volume(folder.segmentation("b-target")).read(), LABELS[:8])
+    assert found.voi_merge < 1e-9  # an untrained network merges all: 3.6 bits
