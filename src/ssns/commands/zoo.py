@@ -15,11 +15,12 @@ from rich.table import Table
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.terminal import console, say
 from ssns.errors import UserError
+from ssns.experiment import VOLUME_FILES
 from ssns.report import COLUMNS
 from ssns.zoo import PREFIX, Card, all_weights, digest, weights_named, write_card
 
 SCORED = tuple(column for column in COLUMNS if column.key in ("voi_split", "voi_merge", "voi_sum", "arand"))
-"""What the list shows of the test part."""
+"""What a card shows of each part."""
 
 
 def list_weights() -> None:
@@ -131,7 +132,7 @@ def _recipe(experiment: dict[str, Any]) -> dict[str, Any]:
     """The resolved experiment without the places of this machine."""
     del experiment["runs"]
     for volume in experiment["volumes"].values():
-        volume |= {key: Path(volume[key]).name for key in ("raw", "labels", "skeletons") if key in volume}
+        volume |= {key: Path(volume[key]).name for key in VOLUME_FILES if key in volume}
     start = experiment.get("transfer", {}).get("checkpoint", "none")
     if start != "none" and not start.startswith(PREFIX):
         experiment["transfer"]["checkpoint"] = Path(start).name

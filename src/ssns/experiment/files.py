@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from ssns.errors import UserError
 from ssns.experiment.explaining import explain, listed
-from ssns.experiment.models import Experiment
+from ssns.experiment.models import VOLUME_FILES, Experiment
 from ssns.presets import Preset, merged, preset_table
 from ssns.segmentation import resolve_method
 from ssns.settings import component_types, type_tag
@@ -134,7 +134,7 @@ def _mark_paths(table: dict[str, Any], folder: Path) -> None:
     table.setdefault("runs", "runs")
     volumes = table.get("volumes")
     named = volumes.values() if isinstance(volumes, dict) else ()
-    files = product(named, ("raw", "labels", "skeletons", "affinities"))
+    files = product(named, VOLUME_FILES)
     for place, key in [(table, "runs"), (table.get("transfer"), "checkpoint"), *files]:
         if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] != "none":
             place[key] = _Written(place[key], folder)

@@ -89,6 +89,10 @@ class Region(Component):
 Regions = tuple[Region, ...]
 
 
+VOLUME_FILES = ("raw", "labels", "skeletons", "affinities")
+"""Settings of a volume that are paths."""
+
+
 class VolumeSettings(Component):
     """One volume: its files, and which part plays which role."""
 
