@@ -39,7 +39,6 @@ def export_checkpoint(
     if output.exists() and not force:
         raise UserError(f"output: {output} is there already: take another name, or --force")
     trained = load_checkpoint(weights_path(checkpoint))
-    trained = trained.predicting(trained.offsets)
     if trained.offsets == RESTORED and to != "reference":
         raise UserError(
             f"checkpoint: wanted one that predicts affinities, got {checkpoint}, which restores raw, as"

@@ -145,6 +145,7 @@ def write_reference(path: Path, checkpoint: Checkpoint) -> Exported:
     Raises:
         UserError: The network or its outputs cannot be had there, or the file cannot be written.
     """
+    checkpoint = checkpoint.predicting(checkpoint.offsets)
     network = _expressible(checkpoint)
     content = {STEP: checkpoint.step, RESULT: None, WEIGHTS: dict(checkpoint.weights)}
     write_torch_file(path, content, zipped=False)  # older than the zipped form is the torch that the paper's code needs
