@@ -49,7 +49,7 @@ def affinities_state(folder: RunFolder, part: Part, hash_up_to: float) -> dict[s
     if settings.affinities is None:
         return artefact_state(folder.affinities(part.name))
     start = settings.affinities_start
-    return fingerprint(settings.affinities, hash_up_to=hash_up_to) | {
+    return fingerprint(_cropped(open_volume(settings.affinities), part), hash_up_to=hash_up_to) | {
         "box": str(part.box),
         "start": None if start is None else list(start),
     }
