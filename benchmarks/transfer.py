@@ -38,22 +38,22 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Sequence[str]] = {
-        "as they are": ("run", "--checkpoint", arguments.weights),
-        f"trained on, {arguments.steps} steps": ("run", "--from", arguments.weights),
+        "as they are": ("--checkpoint", arguments.weights),
+        f"trained on, {arguments.steps} steps": ("--from", arguments.weights),
         f"trained on, {arguments.steps} steps, gently": (
-            *("run", "--from", arguments.weights),
+            *("--from", arguments.weights),
             *("--training.optimizer.lr", "1e-4"),
         ),
-        f"from nothing, {arguments.steps} steps": ("run",),
-        f"from nothing, {4 * arguments.steps} steps": ("run", "--training.steps", str(4 * arguments.steps)),
+        f"from nothing, {arguments.steps} steps": (),
+        f"from nothing, {4 * arguments.steps} steps": ("--training.steps", str(4 * arguments.steps)),
     }
     print("| data set | weights | VOI split | VOI merge | VOI sum | ARAND | training, min |")
     print("|---|---|---|---|---|---|---|")
     for name, volume in {"ac3": ac3(arguments.data), "synthetic": synthetic(arguments.runs)}.items():
         experiment = write_experiment(arguments.runs, name, volume, arguments.weights, arguments.steps)
-        for row, (verb, *options) in rows.items():
+        for row, options in rows.items():
             run = arguments.runs / f"{name}-{row.replace(', ', '-').replace(' ', '_')}"
-            call(verb, experiment, run, options)
+            call(experiment, run, options)
             print(f"| {name} | {row} | {' | '.join(cells(run))} |", flush=True)
 
 
@@ -96,11 +96,11 @@ def write_experiment(runs: Path, name: str, volume: Mapping[str, Any], weights: 
     return path
 
 
-def call(verb: str, experiment: Path, run: Path, options: Sequence[str]) -> None:
+def call(experiment: Path, run: Path, options: Sequence[str]) -> None:
     """`ssns run` as a user would type it; its output goes beside the run folder."""
     given = ("--name", run.name, "--runs", str(run.parent.absolute()))
     with run.with_name(f"{run.name}.log").open("a") as log:
-        command = [sys.executable, "-m", "ssns.cli", verb, str(experiment), *given, *options]
+        command = [sys.executable, "-m", "ssns.cli", "run", str(experiment), *given, *options]
         subprocess.run(command, stdout=log, stderr=log, check=True)
 
 

@@ -1,20 +1,13 @@
 import onnxruntime
 import pytest
 import torch
-from toy_experiment import toy
+from toy_experiment import toy, typed
 
 import ssns.commands.export
 from ssns.checkpoint import RESTORED, Checkpoint, load_checkpoint, save_checkpoint
-from ssns.cli import main
 from ssns.commands.run_folder import RunFolder
 from ssns.networks import ResidualUNetSettings
 from ssns.volume.normalization import TypeNormalization
-
-
-def typed(*arguments, code=0):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    assert end.value.code == code
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from toy_experiment import make_toy, toy
+from toy_experiment import make_toy, toy, typed
 
 from ssns.checkpoint import load_checkpoint
-from ssns.cli import main
 from ssns.commands.run_folder import RunFolder
 from ssns.volume import open_volume
 from ssns.zoo import FOLDERS, weights_named
@@ -18,12 +17,6 @@ def zoo(finished, tmp_path, monkeypatch):
     publish(finished, tmp_path / "zoo", *words)
     monkeypatch.setenv(FOLDERS, str(tmp_path / "zoo"))
     return finished
-
-
-def typed(*arguments, code=0):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    assert end.value.code == code
 
 
 def publish(finished, folder, *words, code=0):

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 
 from ssns.affinities import NEAREST, labels_to_affinities
 from ssns.checkpoint import load_checkpoint, save_checkpoint
+from ssns.cli import main
 from ssns.commands.inputs import open_sources, parts
 from ssns.commands.run_folder import RunFolder
 from ssns.experiment import load_experiment
@@ -69,6 +71,13 @@ def make_toy(folder: Path, raw=RAW, labels=LABELS) -> Path:
 def toy(path, **changes):
     """The experiment, with changes whose names have __ for a dot."""
     return load_experiment(path, {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def typed(*arguments, code=0):
+    """Run the command line, which has to end with ``code``."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == code
 
 
 def write_affinities(experiment) -> RunFolder:
