@@ -62,6 +62,7 @@ ROWS = {
     "ours, not pre-trained": _ours("far, not pre-trained"),
     "ours, neighbours alone": Row("semi-ours.toml", {"auxiliary_offsets": "[]"}, "labelled"),
     "ours, reference geometry": _ours(geometry="reference"),
+    "ours, joint batch": _ours(batch="joint"),
     "ours, confidence": _ours(confidence="0.8"),
     "ours, four orientations": _ours(orientations="4"),
     "ours, two views": _ours(views="2"),

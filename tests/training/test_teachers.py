@@ -9,9 +9,9 @@ RAW = torch.rand(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 KINDS = [WeightSharing(), MeanTeacher(), CrossSupervision()]
 
 
-def made(settings, seed=0):
+def made(settings, seed=0, batch="separate"):
     torch.manual_seed(seed)
-    return make_teacher(settings, lambda: NETWORK.build(3))
+    return make_teacher(settings, lambda: NETWORK.build(3), batch)
 
 
 def disturb(network, seed=1):
@@ -46,6 +46,34 @@ class TestEveryTeacher:
     def test_what_is_judged_is_a_network_of_its_own_kind(self, settings):
         _, teacher = made(settings)
         assert set(teacher.judged.state_dict()) == set(NETWORK.build(3).state_dict())
+
+
+class TestStudents:
+    @pytest.mark.parametrize("settings", KINDS, ids=lambda settings: settings.type)
+    def test_views_are_normalised_apart_and_move_no_running_statistics(self, settings):
+        students, _ = made(settings)
+        alone, _ = made(settings)
+        views = RAW * 0.1
+        logits = students(RAW, views)
+        torch.testing.assert_close(logits, torch.cat([alone(RAW), made(settings)[0](views)], dim=1))
+        assert all(torch.equal(a, b) for a, b in zip(students.buffers(), alone.buffers(), strict=True))
+        students(RAW)
+        alone(RAW)
+        assert all(torch.equal(a, b) for a, b in zip(students.buffers(), alone.buffers(), strict=True))
+
+    def test_a_joint_batch_is_one_batch(self):
+        students, _ = made(MeanTeacher(), batch="joint")
+        alone, _ = made(MeanTeacher())
+        views = RAW * 0.1
+        torch.testing.assert_close(students(RAW, views), alone(torch.cat([RAW, views])))
+        assert all(torch.equal(a, b) for a, b in zip(students.buffers(), alone.buffers(), strict=True))
+
+    def test_gradients_come_from_both(self):
+        students, _ = made(MeanTeacher())
+        labelled, views = torch.split(students(RAW, RAW * 0.1), len(RAW), dim=1)
+        both = [torch.autograd.grad(part.square().sum(), next(students.parameters()), retain_graph=True)[0]
+                for part in (labelled, views)]  # fmt: skip
+        assert all(gradient.abs().sum() > 0 for gradient in both)
 
 
 class TestWeightSharing:

@@ -77,7 +77,7 @@ def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None,
     torch.manual_seed(network_seed)
     table = {"strong": Sequence(steps=(FlipTranspose(), Noise())), "cut_mix": None}
     settings = ConsistencyObjective(**(table | changes))
-    students, teacher = make_teacher(settings.teacher, build or (lambda: network.build(3)))
+    students, teacher = make_teacher(settings.teacher, build or (lambda: network.build(3)), settings.batch)
     return Consistency(
         students,
         teacher,

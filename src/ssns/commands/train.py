@@ -262,7 +262,7 @@ def _objective(
     settings, objective = experiment.training, experiment.objective
     if not isinstance(objective, ConsistencyObjective):
         return _supervised(experiment, inputs, ranges, networks.build(), process)
-    students, teacher = make_teacher(objective.teacher, networks.build)
+    students, teacher = make_teacher(objective.teacher, networks.build, objective.batch)
     sampler = RawPatches(
         [source.unlabelled("unlabelled", ranges[name]) for name, source in inputs.unlabelled.items()],
         settings.patch,

@@ -6,7 +6,7 @@ One step (Huang et al. 2022, section III; reference 5.3 and 5.4):
 2. Unlabelled patches go through ``clean`` perturbations, then the student's views through ``strong`` ones as well.
 3. The teacher predicts the clean patches, in one or several orientations; its affinities are carried into the frame of
    each view (`perturb.carrying`).
-4. The student sees labelled patches and views in one forward pass; boxes may change places before it (`mixing`).
+4. The student sees labelled patches and views, in one batch or apart; boxes may change places before it (`mixing`).
 5. The loss is the labelled one, plus the weighted loss of views against targets where these are known.
 """
 
@@ -107,7 +107,7 @@ class Consistency:
         images = [raw, *map(_images, views)]
         if exchange is not None:
             images[:2] = exchange.swap(*images[:2])
-        logits = list(torch.split(self._logits(torch.cat(images)), len(raw), dim=1))
+        logits = list(torch.split(self._logits(images[0], torch.cat(images[1:])), len(raw), dim=1))
         if exchange is not None:
             mask, carried[0] = self._put_back(exchange, logits, mask, carried[0])
         terms = {"labelled": self._labelled_loss(logits[0], raw, target, mask)}
@@ -190,9 +190,10 @@ class Consistency:
         target, known = carried
         return mask & whole, (target, known & whole)
 
-    def _logits(self, raw: Tensor) -> Tensor:
-        """What the students say of raw (b, 1, z, y, x): (n, b, c, z, y, x), float32."""
-        logits: Tensor = self.network(raw.contiguous(memory_format=torch.channels_last_3d))
+    def _logits(self, raw: Tensor, *views: Tensor) -> Tensor:
+        """What the students say of raw (b, 1, z, y, x), and of views behind it: (n, b, c, z, y, x), float32."""
+        images = [each.contiguous(memory_format=torch.channels_last_3d) for each in (raw, *views)]
+        logits: Tensor = self.network(*images)
         return logits.float()
 
     def _labelled_loss(self, logits: Tensor, raw: Tensor, target: Tensor, mask: Tensor) -> Tensor:

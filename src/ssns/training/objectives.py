@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Statistics = Literal["running", "batch"]
 """What batch normalisation uses where targets are made: its running statistics, or those of the clean batch."""
 
+StudentBatch = Literal["separate", "joint"]
+"""Whether the student's batch normalisation takes labelled patches and views apart, or both in one batch."""
+
 
 class WeightSharing(Component):
     """The student, without gradients, is its own teacher (the paper's "WS")."""
@@ -202,6 +205,11 @@ class ConsistencyObjective(Component):
         1, ge=1, le=16, description="Of the clean patch that the teacher's affinities are averaged over."
     )
     views: int = Field(1, gt=0, description="Perturbed views of each unlabelled patch.")
+    batch: StudentBatch = Field(
+        "separate",
+        description="Batch normalisation of the student: views apart, running statistics of labelled patches alone; or"
+        " joint, as in the paper.",
+    )
     loss: Annotated[SquaredError | BinaryCrossEntropy, Field(discriminator="type")] = Field(
         BinaryCrossEntropy(), description="Of the student's logits and the teacher's affinities."
     )

@@ -14,22 +14,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssns.training.objectives import CrossSupervision, MeanTeacher, Statistics, TeacherSettings, WeightSharing
+from ssns.training.objectives import (
+    CrossSupervision,
+    MeanTeacher,
+    Statistics,
+    StudentBatch,
+    TeacherSettings,
+    WeightSharing,
+)
 
 Build = Callable[[], nn.Module]
 """Makes a network, its start drawn from torch's global generator."""
 
 
 class Students(nn.Module):
-    """Networks that learn side by side."""
+    """Networks that learn side by side.
 
-    def __init__(self, networks: Iterable[nn.Module]) -> None:
+    Args:
+        networks: All of one kind.
+        batch: Whether views have batch normalisation's statistics of their own, or share those of labelled patches.
+    """
+
+    def __init__(self, networks: Iterable[nn.Module], batch: StudentBatch = "separate") -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
+        self.batch = batch
 
-    def forward(self, raw: Tensor) -> Tensor:
-        """Logits (n, b, c, z, y, x) of raw (b, 1, z, y, x)."""
-        return torch.stack([network(raw) for network in self.networks])
+    def forward(self, raw: Tensor, views: Tensor | None = None) -> Tensor:
+        """Logits (n, b, c, z, y, x) of raw (b, 1, z, y, x), and behind them those of views, if any.
+
+        Views that are normalised by themselves do not move running statistics: these are to be those of patches as a
+        network sees them when it predicts, which views, perturbed strongly, are not.
+        """
+        if views is None:
+            return torch.stack([network(raw) for network in self.networks])
+        if self.batch == "joint":
+            return self.forward(torch.cat([raw, views]))
+        labelled = self.forward(raw)
+        with _running_statistics_kept(self):
+            return torch.cat([labelled, self.forward(views)], dim=1)
 
 
 class Teacher(Protocol):
@@ -49,12 +72,12 @@ class Teacher(Protocol):
         ...
 
 
-def make_teacher(settings: TeacherSettings, build: Build) -> tuple[Students, Teacher]:
+def make_teacher(settings: TeacherSettings, build: Build, batch: StudentBatch = "separate") -> tuple[Students, Teacher]:
     """The students and their teacher."""
     if isinstance(settings, CrossSupervision):
-        students = Students([build(), build()])
+        students = Students([build(), build()], batch)
         return students, _Each(students, settings.statistics)
-    students = Students([build()])
+    students = Students([build()], batch)
     if isinstance(settings, WeightSharing):
         return students, _Each(students, settings.statistics)
     start = students.networks[0] if settings.start == "copy" else build()
@@ -117,7 +140,7 @@ class _Average:
 @contextmanager
 def _making_targets(network: nn.Module, statistics: Statistics) -> Iterator[None]:
     """No gradients, and batch normalisation as is asked; each layer returns to its mode afterwards."""
-    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    layers = _batch_norms(network)
     modes = [layer.training for layer in layers]
     try:
         for layer in layers:
@@ -127,3 +150,20 @@ def _making_targets(network: nn.Module, statistics: Statistics) -> Iterator[None
     finally:
         for layer, mode in zip(layers, modes, strict=True):
             layer.training = mode
+
+
+@contextmanager
+def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch normalisation that is training takes the batch's statistics, and does not move the running ones."""
+    layers = [layer for layer in _batch_norms(network) if layer.training and layer.track_running_stats]
+    try:
+        for layer in layers:
+            layer.track_running_stats = False
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
+def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
