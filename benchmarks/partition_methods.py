@@ -5,6 +5,8 @@
 RUN is a run folder on AC4 (experiments/ac4), LABELS its label file, FRAGMENTS distance or seeded. The value of each
 method is that of lowest VOI sum on sections 35-49; it is then fixed and scored on sections 50-99. Fragments and their
 graph are made once and shared, as partitions rename fragments. Learned costs are learned from the validation sections.
+Where the run predicted affinities of long range, they lift edges, and the mutex watershed of voxels is scored as well
+(FRAGMENTS mutex: that alone, the bias chosen).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssns.affinities import NEAREST
+from ssns.experiment import load_experiment
 from ssns.metrics import Scores, ScoringSettings, components, score_table
 from ssns.metrics.contingency import Contingency
 from ssns.segmentation import (
@@ -29,9 +31,11 @@ from ssns.segmentation import (
     GraphDistance,
     GreedyAdditive,
     LearnedAffinity,
+    LongRange,
     MeanScore,
     Multicut,
     MutexClustering,
+    MutexWatershed,
     QuantileAffinity,
     QuantileScore,
     SeededWatershed,
@@ -44,6 +48,7 @@ from ssns.volume import open_volume
 Method = Agglomeration | Multicut
 
 SECTIONS = {"validation": slice(35, 50), "test": slice(50, 100)}
+STRIDES, BIASES, STRENGTHS = (1, 4, 4), (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2), (1.0, 0.1)
 VALUES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 CLEANINGS = {
@@ -65,18 +70,18 @@ class Part:
 
     fragments: NDArray[np.uint32]
     graph: RegionGraph
+    far: bool
     truth: NDArray[Any]
     overlaps: Contingency
 
     @classmethod
     def read(cls, run: Path, labels: Path, role: str, flood: Any) -> Part:
         """The part of a role."""
-        affinities = open_volume(run / f"ac4-{role}" / "affinities.zarr").read()
-        truth = components(open_volume(labels).read()[SECTIONS[role]], background=0)
-        volume = AffinityVolume.checked(affinities, NEAREST, None)
+        volume, truth = read(run, labels, role)
+        far = bool(volume.far)
         fragments = flood(volume)
         overlaps = Contingency.count(fragments, truth, np.ones(truth.shape, bool))
-        return cls(fragments, RegionGraph.of(fragments, volume, histograms=True), truth, overlaps)
+        return cls(fragments, RegionGraph.of(fragments, volume, histograms=True, far=far), far, truth, overlaps)
 
     def scores(self, method: Method, values: tuple[float, ...], cleaning: Cleaning) -> dict[float, Scores]:
         """Scores at each value of the swept setting."""
@@ -86,9 +91,22 @@ class Part:
         return {value: score_table(self.overlaps.renamed(each), ScoringSettings()) for value, each in cleaned}
 
 
-def methods(learned: LearnedAffinity) -> dict[str, Method]:
+def read(run: Path, labels: Path, role: str) -> tuple[AffinityVolume, NDArray[Any]]:
+    """Affinities of the part of a role, and its labels."""
+    affinities = open_volume(run / f"ac4-{role}" / "affinities.zarr").read()
+    truth = components(open_volume(labels).read()[SECTIONS[role]], background=0)
+    offsets = load_experiment(run / "experiment.toml").offsets
+    return AffinityVolume.checked(affinities, offsets, None), truth
+
+
+def methods(learned: LearnedAffinity, *, far: bool) -> dict[str, Method]:
+    """The rows, by title."""
     distant = GraphDistance(strength=0.01)
-    return {
+    rows: dict[str, Method] = {
+        f"lifted multicut, long range, strength {strength:g}": Multicut(lifted=LongRange(strength=strength))
+        for strength in (STRENGTHS if far else ())
+    }
+    return rows | {
         "agglomeration, mean": Agglomeration(score=MeanScore()),
         "agglomeration, median from the maximum": Agglomeration(),
         "agglomeration, median of all": Agglomeration(score=QuantileScore(start="all")),
@@ -115,20 +133,48 @@ FRAGMENTS: dict[str, DistanceTransformWatershed | SeededWatershed] = {
 
 
 def main(run: Path, labels: Path, fragments: str) -> None:
-    validation, test = (Part.read(run, labels, role, FRAGMENTS[fragments].flood) for role in SECTIONS)
-    learned = LearnedAffinity.fitted([(validation.graph, validation.fragments, validation.truth)])
     print("| method | cleaning | chosen | validation VOI sum | test VOI split | VOI merge | VOI sum | ARAND | s |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for title, method in methods(learned).items():
+    if fragments == "mutex":
+        mutex_watershed(run, labels)
+    else:
+        partitions(run, labels, fragments)
+
+
+def mutex_watershed(run: Path, labels: Path) -> None:
+    """Its row, every sixteenth long-range affinity looked at."""
+
+    def flooded(role: str, bias: float) -> tuple[Scores, float]:
+        volume, truth = read(run, labels, role)
+        start = time.process_time()
+        regions = MutexWatershed(strides=STRIDES, bias=bias).flood(volume)
+        seconds = time.process_time() - start
+        overlaps = Contingency.count(regions, truth, np.ones(truth.shape, bool))
+        return score_table(overlaps, ScoringSettings()), seconds
+
+    found = {bias: flooded("validation", bias)[0] for bias in BIASES}
+    bias = min(found, key=lambda each: found[each].voi_sum)
+    print_row("mutex watershed", "none", bias, found[bias], *flooded("test", bias))
+
+
+def partitions(run: Path, labels: Path, fragments: str) -> None:
+    """The rows of methods that partition the graph of fragments."""
+    validation, test = (Part.read(run, labels, role, FRAGMENTS[fragments].flood) for role in SECTIONS)
+    learned = LearnedAffinity.fitted([(validation.graph, validation.fragments, validation.truth)])
+    for title, method in methods(learned, far=validation.far).items():
         for name, cleaning in CLEANINGS.items() if title in CLEANED else [("none", Cleaning())]:
             table = validation.scores(method, VALUES, cleaning)
             value = min(table, key=lambda each: table[each].voi_sum)
             start = time.process_time()
             found = test.scores(method, (value,), cleaning)[value]
-            seconds = time.process_time() - start
-            figures = (table[value].voi_sum, found.voi_split, found.voi_merge, found.voi_sum, found.arand)
-            cells = (title, name, f"{value:g}", *(f"{each:.4f}" for each in figures), f"{seconds:.2f}")
-            print(f"| {' | '.join(cells)} |", flush=True)
+            print_row(title, name, value, table[value], found, time.process_time() - start)
+
+
+def print_row(title: str, cleaning: str, value: float, validation: Scores, test: Scores, seconds: float) -> None:
+    """One row of the table."""
+    figures = (validation.voi_sum, test.voi_split, test.voi_merge, test.voi_sum, test.arand)
+    cells = (title, cleaning, f"{value:g}", *(f"{each:.4f}" for each in figures), f"{seconds:.2f}")
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
