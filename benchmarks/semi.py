@@ -58,6 +58,7 @@ ROWS = {
     "ws": Row("semi-ws.toml", start="labelled"),
     "ema": Row("semi-ema.toml", start="labelled"),
     "ours": _ours(),
+    "ours, all of raw": Row("semi-ours.toml", {"volumes.ac4.unlabelled": "0:100"}, "far"),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
     "ours, not pre-trained": _ours("far, not pre-trained"),
     "ours, neighbours alone": Row("semi-ours.toml", {"auxiliary_offsets": "[]"}, "labelled"),
