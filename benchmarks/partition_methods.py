@@ -1,12 +1,13 @@
 """Scores of partition methods and of cleaning, on affinities of a run: what docs/segmentation.md tells of them.
 
-    python benchmarks/partition_methods.py RUN LABELS FRAGMENTS
+    python benchmarks/partition_methods.py RUN LABELS FRAGMENTS [WORD ...]
 
 RUN is a run folder on AC4 (experiments/ac4), LABELS its label file, FRAGMENTS distance or seeded. The value of each
 method is that of lowest VOI sum on sections 35-49; it is then fixed and scored on sections 50-99. Fragments and their
 graph are made once and shared, as partitions rename fragments. Learned costs are learned from the validation sections.
 Where the run predicted affinities of long range, they lift edges, and the mutex watershed of voxels is scored as well
-(FRAGMENTS mutex: that alone, the bias chosen).
+(FRAGMENTS mutex: that alone, the bias chosen). With words, methods whose title has one of them: lifted ones take long
+with seeded fragments.
 """
 
 from __future__ import annotations
@@ -132,13 +133,13 @@ FRAGMENTS: dict[str, DistanceTransformWatershed | SeededWatershed] = {
 }
 
 
-def main(run: Path, labels: Path, fragments: str) -> None:
+def main(run: Path, labels: Path, fragments: str, *words: str) -> None:
     print("| method | cleaning | chosen | validation VOI sum | test VOI split | VOI merge | VOI sum | ARAND | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     if fragments == "mutex":
         mutex_watershed(run, labels)
     else:
-        partitions(run, labels, fragments)
+        partitions(run, labels, fragments, words)
 
 
 def mutex_watershed(run: Path, labels: Path) -> None:
@@ -157,11 +158,13 @@ def mutex_watershed(run: Path, labels: Path) -> None:
     print_row("mutex watershed", "none", bias, found[bias], *flooded("test", bias))
 
 
-def partitions(run: Path, labels: Path, fragments: str) -> None:
+def partitions(run: Path, labels: Path, fragments: str, words: tuple[str, ...]) -> None:
     """The rows of methods that partition the graph of fragments."""
     validation, test = (Part.read(run, labels, role, FRAGMENTS[fragments].flood) for role in SECTIONS)
     learned = LearnedAffinity.fitted([(validation.graph, validation.fragments, validation.truth)])
     for title, method in methods(learned, far=validation.far).items():
+        if words and not any(word in title for word in words):
+            continue
         for name, cleaning in CLEANINGS.items() if title in CLEANED else [("none", Cleaning())]:
             table = validation.scores(method, VALUES, cleaning)
             value = min(table, key=lambda each: table[each].voi_sum)
@@ -178,4 +181,4 @@ def print_row(title: str, cleaning: str, value: float, validation: Scores, test:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
