@@ -64,6 +64,7 @@ ROWS = {
     "ours, neighbours alone": Row("semi-ours.toml", {"auxiliary_offsets": "[]"}, "labelled"),
     "ours, reference geometry": _ours(geometry="reference"),
     "ours, joint batch": _ours(batch="joint"),
+    "ours, balanced": _ours(loss='{type = "bce", balance = "channel"}'),
     "ours, confidence": _ours(confidence="0.8"),
     "ours, four orientations": _ours(orientations="4"),
     "ours, two views": _ours(views="2"),
