@@ -71,7 +71,6 @@ class Part:
 
     fragments: NDArray[np.uint32]
     graph: RegionGraph
-    far: bool
     truth: NDArray[Any]
     overlaps: Contingency
 
@@ -79,10 +78,10 @@ class Part:
     def read(cls, run: Path, labels: Path, role: str, flood: Any) -> Part:
         """The part of a role."""
         volume, truth = read(run, labels, role)
-        far = bool(volume.far)
         fragments = flood(volume)
+        graph = RegionGraph.of(fragments, volume, histograms=True, far=bool(volume.far))
         overlaps = Contingency.count(fragments, truth, np.ones(truth.shape, bool))
-        return cls(fragments, RegionGraph.of(fragments, volume, histograms=True, far=far), far, truth, overlaps)
+        return cls(fragments, graph, truth, overlaps)
 
     def scores(self, method: Method, values: tuple[float, ...], cleaning: Cleaning) -> dict[float, Scores]:
         """Scores at each value of the swept setting."""
@@ -145,24 +144,24 @@ def main(run: Path, labels: Path, fragments: str, *words: str) -> None:
 def mutex_watershed(run: Path, labels: Path) -> None:
     """Its row, every sixteenth long-range affinity looked at."""
 
-    def flooded(role: str, bias: float) -> tuple[Scores, float]:
-        volume, truth = read(run, labels, role)
+    def flooded(volume: AffinityVolume, truth: NDArray[Any], bias: float) -> tuple[Scores, float]:
         start = time.process_time()
         regions = MutexWatershed(strides=STRIDES, bias=bias).flood(volume)
         seconds = time.process_time() - start
         overlaps = Contingency.count(regions, truth, np.ones(truth.shape, bool))
         return score_table(overlaps, ScoringSettings()), seconds
 
-    found = {bias: flooded("validation", bias)[0] for bias in BIASES}
+    validation, test = (read(run, labels, role) for role in SECTIONS)
+    found = {bias: flooded(*validation, bias)[0] for bias in BIASES}
     bias = min(found, key=lambda each: found[each].voi_sum)
-    print_row("mutex watershed", "none", bias, found[bias], *flooded("test", bias))
+    print_row("mutex watershed", "none", bias, found[bias], *flooded(*test, bias))
 
 
 def partitions(run: Path, labels: Path, fragments: str, words: tuple[str, ...]) -> None:
     """The rows of methods that partition the graph of fragments."""
     validation, test = (Part.read(run, labels, role, FRAGMENTS[fragments].flood) for role in SECTIONS)
     learned = LearnedAffinity.fitted([(validation.graph, validation.fragments, validation.truth)])
-    for title, method in methods(learned, far=validation.far).items():
+    for title, method in methods(learned, far=validation.graph.far is not None).items():
         if words and not any(word in title for word in words):
             continue
         for name, cleaning in CLEANINGS.items() if title in CLEANED else [("none", Cleaning())]:

@@ -26,6 +26,7 @@ from ssns.zoo import weights_path
 
 SCORES = ("voi_split", "voi_merge", "voi_sum", "arand")
 SHAPE = (64, 320, 320)
+GENTLY = ("--training.optimizer.lr", "1e-4")
 
 
 def main() -> None:
@@ -40,10 +41,7 @@ def main() -> None:
     rows: dict[str, Sequence[str]] = {
         "as they are": ("--checkpoint", arguments.weights),
         f"trained on, {arguments.steps} steps": ("--from", arguments.weights),
-        f"trained on, {arguments.steps} steps, gently": (
-            *("--from", arguments.weights),
-            *("--training.optimizer.lr", "1e-4"),
-        ),
+        f"trained on, {arguments.steps} steps, gently": ("--from", arguments.weights, *GENTLY),
         f"from nothing, {arguments.steps} steps": (),
         f"from nothing, {4 * arguments.steps} steps": ("--training.steps", str(4 * arguments.steps)),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Students(nn.Module):
         if self.batch == "joint":
             return self.forward(torch.cat([raw, views]))
         labelled = self.forward(raw)
-        with _running_statistics_kept(self):
+        with _batch_normalisation(self, "track_running_stats", value=False):
             return torch.cat([labelled, self.forward(views)], dim=1)
 
 
@@ -96,7 +96,7 @@ class _Each:
         return self.students.networks[0]
 
     def logits(self, clean: Tensor) -> Tensor:
-        with _making_targets(self.students, self.statistics):
+        with torch.no_grad(), _batch_normalisation(self.students, "training", value=self.statistics == "batch"):
             logits: Tensor = self.students(clean)
         return logits.roll(1, dims=0)
 
@@ -117,7 +117,8 @@ class _Average:
         return self.average
 
     def logits(self, clean: Tensor) -> Tensor:
-        with _making_targets(self.average, self.settings.statistics):
+        batch = self.settings.statistics == "batch"
+        with torch.no_grad(), _batch_normalisation(self.average, "training", value=batch):
             logits: Tensor = self.average(clean)[None]
         return logits
 
@@ -138,32 +139,19 @@ class _Average:
 
 
 @contextmanager
-def _making_targets(network: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """No gradients, and batch normalisation as is asked; each layer returns to its mode afterwards."""
-    layers = _batch_norms(network)
-    modes = [layer.training for layer in layers]
+def _batch_normalisation(
+    network: nn.Module, flag: Literal["training", "track_running_stats"], *, value: bool
+) -> Iterator[None]:
+    """A flag of all layers of batch normalisation set; each has its own again afterwards.
+
+    ``training``: normalise by the batch, and move running statistics; ``track_running_stats`` off: do not move them.
+    """
+    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    before = [getattr(layer, flag) for layer in layers]
     try:
         for layer in layers:
-            layer.training = statistics == "batch"
-        with torch.no_grad():
-            yield
-    finally:
-        for layer, mode in zip(layers, modes, strict=True):
-            layer.training = mode
-
-
-@contextmanager
-def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Batch normalisation that is training takes the batch's statistics, and does not move the running ones."""
-    layers = [layer for layer in _batch_norms(network) if layer.training and layer.track_running_stats]
-    try:
-        for layer in layers:
-            layer.track_running_stats = False
+            setattr(layer, flag, value)
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
-
-
-def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
-    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        for layer, own in zip(layers, before, strict=True):
+            setattr(layer, flag, own)
