@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssns.errors import UserError
+from ssns.networks.convolution import Convolution
 from ssns.networks.extents import padded_extents
 from ssns.space import Triple, triple
 
@@ -138,7 +139,7 @@ class _Layers:
 
     def conv(self, inputs: int, outputs: int, kernel: Triple, *, bias: bool = False) -> nn.Conv3d:
         around = triple(size // 2 for size in kernel)
-        return nn.Conv3d(inputs, outputs, kernel, padding=around, padding_mode=self.padding, bias=bias)
+        return Convolution(inputs, outputs, kernel, padding=around, padding_mode=self.padding, bias=bias)
 
     def norm(self, channels: int) -> nn.Module:
         if self.normalization == "batch":
