@@ -4,28 +4,41 @@
 
 Each run is `ssns run` in RUNS. Rows that learn from unlabelled raw start, for each seed, from one run of
 `semi-labelled.toml` or `semi-far.toml`: pre-training, then labelled patches alone. The supervised rows see as many
-labelled patches as both parts together, or take as long as both. A repeated call goes on where it stopped, runs only
-what is missing, and prints the table of all rows that are done. With --jobs 2, two runs go on at a time, each on one
+labelled patches as both parts together, or take as long as both. With --jobs 2, two runs go on at a time, each on one
 thread.
+
+A repeated call goes on where it stopped. What a run has given is kept in --results, so that machines can share the
+rows among them: what is there is not run again, and the tables are of all of it. --rows with none prints them alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+
+from ssns.prediction.inference import fast_precision
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ac4"
+RESULTS = Path(__file__).with_suffix(".json")
 SCORES = ("voi_split", "voi_merge", "voi_sum", "arand")
+
+Results = dict[str, dict[str, Any]]
+"""What each run gave, by its name."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +49,26 @@ class Row:
         file: The experiment.
         changes: Settings on top of it.
         start: The row whose run of the same seed it starts from, if any.
+        weights: The row whose weights of the same seed it predicts with, in the place of training.
     """
 
     file: str
     changes: Mapping[str, str] = field(default_factory=dict)
     start: str | None = None
+    weights: str | None = None
+
+    @property
+    def needs(self) -> str | None:
+        """The row that has to be there before."""
+        return self.start or self.weights
 
 
 def _ours(start: str = "far", **changes: str) -> Row:
     return Row("semi-ours.toml", {f"objective.{key}": value for key, value in changes.items()}, start)
+
+
+def _flips(row: str) -> Row:
+    return Row("semi.toml", {"prediction.test_time": "flips"}, weights=row)
 
 
 ROWS = {
@@ -70,6 +94,8 @@ ROWS = {
     "ours, two views": _ours(views="2"),
     "ours, no cut mix": _ours(cut_mix="none"),
     "ours, cross": _ours(teacher='{type = "cross"}'),
+    "supervised, flips": _flips("supervised"),
+    "ours, flips": _flips("ours"),
 }
 
 
@@ -81,28 +107,61 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=[], choices=ROWS, metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON of what runs have given; %(default)s")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    starts = list(dict.fromkeys(start for row in arguments.rows if (start := ROWS[row].start)))
-    rest = [row for row in arguments.rows if row not in starts]
+    wanted = [
+        (row, seed)
+        for seed in arguments.seeds
+        for row in arguments.rows
+        if run_name(row, seed) not in read(arguments.results)
+    ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for rows in (starts, rest):
-            wanted = [(row, seed) for seed in arguments.seeds for row in rows]
-            list(pool.map(lambda run: train(arguments.data, arguments.runs, *run), wanted))
-    print_table(arguments.runs)
+        for runs in in_turn(wanted):
+            list(pool.map(lambda run: train(arguments.data, arguments.runs, arguments.results, *run), runs))
+    print_tables(read(arguments.results))
 
 
-def train(data: Path, runs: Path, name: str, seed: int) -> None:
-    """One run of a row, from training to scores; none where the run that it starts from has failed."""
+def in_turn(wanted: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """Runs, and those that they need, in groups: each needs only what is in those before."""
+    depths: dict[tuple[str, int], int] = {}
+
+    def depth(row: str, seed: int) -> int:
+        needs = ROWS[row].needs
+        return depths.setdefault((row, seed), 1 + depth(needs, seed) if needs else 0)
+
+    for run in wanted:
+        depth(*run)
+    return [[run for run, at in depths.items() if at == level] for level in sorted(set(depths.values()))]
+
+
+def train(data: Path, runs: Path, kept: Path, name: str, seed: int) -> None:
+    """One run of a row, from training to scores; none where the run that it needs has failed."""
     row = ROWS[name]
     changes = {"seed": str(seed)} | dict(row.changes)
-    if row.start is not None:
-        start = runs / run_name(row.start, seed) / "train"
-        if not (start / "done").is_file():
-            print(f"{run_name(name, seed)}: left out, {start} is not done", flush=True)
+    if row.needs is not None:
+        before = runs / run_name(row.needs, seed) / "train"
+        if not (before / "done").is_file():
+            print(f"{run_name(name, seed)}: left out, {before} is not done", flush=True)
             return
-        changes["transfer.checkpoint"] = str((start / "best.pt").absolute())
+        changes["transfer.checkpoint" if row.start else "checkpoint"] = str((before / "best.pt").absolute())
     call(data, runs, row.file, run_name(name, seed), changes)
+    if (found := results(runs, name, seed)) is not None:
+        with (runs / "results.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may add its own at the same time
+            keep(kept, run_name(name, seed), found)
+
+
+def read(kept: Path) -> Results:
+    """What runs have given so far."""
+    return dict(json.loads(kept.read_text())) if kept.is_file() else {}
+
+
+def keep(kept: Path, run: str, found: Mapping[str, Any]) -> None:
+    """Add what a run has given; the file stays whole."""
+    partial = kept.with_suffix(".partial")
+    partial.write_text(json.dumps(dict(sorted((read(kept) | {run: found}).items())), indent=1) + "\n")
+    partial.replace(kept)
 
 
 def run_name(row: str, seed: int) -> str:
@@ -122,29 +181,60 @@ def call(data: Path, runs: Path, file: str, name: str, changes: Mapping[str, str
     print(f"{name}: exit code {ended.returncode}, {(time.monotonic() - begin) / 60:.1f} min", flush=True)
 
 
-def print_table(runs: Path) -> None:
-    """Mean and spread over the seeds that are done, in Markdown; minutes with those of the run that it starts from."""
+def print_tables(found: Results) -> None:
+    """Mean and spread over the seeds that are done, and the learning curve of each run, in Markdown.
+
+    Minutes are with those of the run that a row starts from.
+    """
     print("| row | seeds | VOI split | VOI merge | VOI sum | ARAND | validation VOI sum | training, min |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, row in ROWS.items():
-        done = [found for seed in range(100) if (found := results(runs, name, row, seed)) is not None]
-        if done:
-            cells = [shown([run[key] for run in done]) for key in (*SCORES, "validation", "minutes")]
-            print(f"| {name} | {len(done)} | {' | '.join(cells)} |")
+    done = {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
+    for name, runs in done.items():
+        if runs:
+            cells = [shown([run[key] for run in runs]) for key in (*SCORES, "validation", "minutes")]
+            print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    print("\n| row | seed | validation VOI sum by step | commit | processor |")
+    print("|---|---|---|---|---|")
+    for name, runs in done.items():
+        for run in runs:
+            curve = ", ".join(f"{step}: {voi:.3f}" for step, voi in run["curve"])
+            commit = run["commit"][:7] + "+" * run["commit"].endswith("+changes")
+            print(f"| {name} | {run['seed']} | {curve} | {commit} | {run['processor']} |")
 
 
-def results(runs: Path, name: str, row: Row, seed: int) -> dict[str, float] | None:
-    """Test scores, the validation score of the chosen threshold, and the minutes of training; None if not done."""
+def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
+    """Test scores, the validation score of the chosen threshold, curve and minutes of training; None if not done."""
+    row = ROWS[name]
     run = runs / run_name(name, seed)
-    scored, trained = run / "scores.json", run / "train" / "done"
+    learned = runs / run_name(row.weights, seed) if row.weights else run
+    scored, trained = run / "scores.json", learned / "train" / "done"
     if not (scored.is_file() and trained.is_file() and scored.stat().st_mtime > trained.stat().st_mtime):
         return None
     scores = json.loads(scored.read_text())
     test = next(found for part, found in scores["rows"].items() if "-test" in part and "oracle" not in part)
     choice = json.loads((run / "choice.json").read_text())
-    chosen = choice["validation"][f"{choice['value']:g}"]["voi_sum"]
-    spent = minutes(run) + (minutes(runs / run_name(row.start, seed)) if row.start else 0)
-    return {**{key: test[key] for key in SCORES}, "validation": chosen, "minutes": spent}
+    history = json.loads((learned / "train" / "history.json").read_text())
+    start = ROWS[row.weights or name].start
+    return {
+        **{key: test[key] for key in SCORES},
+        "validation": choice["validation"][f"{choice['value']:g}"]["voi_sum"],
+        "minutes": minutes(learned) + (minutes(runs / run_name(start, seed)) if start else 0),
+        "curve": [[at["step"], at["validation/voi_sum"]] for at in history if "validation/voi_sum" in at],
+        "seed": seed,
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": json.loads((learned / "provenance.json").read_text())["train"]["git"],
+        "processor": processor(),
+    }
+
+
+def processor() -> str:
+    """Its name, as far as the system tells, and whether it multiplies bf16."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return f"{names[0] if names else platform.processor()}, {fast_precision(torch.device('cpu'))}"
 
 
 def minutes(run: Path) -> float:
