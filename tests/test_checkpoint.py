@@ -91,6 +91,14 @@ class TestAuxiliaryChannels:
         assert (chosen.offsets, chosen.auxiliary_offsets) == (((-2, 0, 0), (0, -1, 0)), ())
         assert torch.allclose(self.logits(network, chosen.weights, 2), whole[:, [4, 1]], atol=1e-6)
 
+    def test_are_predicted_where_all_are_asked_for(self, network):
+        trained = self.learned(network)
+        every = trained.offsets + trained.auxiliary_offsets
+        chosen = trained.predicting(every)
+        assert (chosen.offsets, chosen.auxiliary_offsets) == (every, ())
+        whole = self.logits(network, trained.weights, 5)
+        assert torch.equal(self.logits(network, chosen.build().state_dict(), 5), whole)
+
     def test_that_were_not_learned_are_refused(self, network):
         with pytest.raises(UserError, match=r"which the checkpoint has learned, got \[\(0, 0, -27\)\]"):
             self.learned(network).predicting([*NEAREST, (0, 0, -27)])

@@ -66,7 +66,7 @@ class Checkpoint:
         learned = self.offsets + self.auxiliary_offsets
         wanted = tuple(map(triple, offsets))
         if wanted == learned:
-            return self
+            return replace(self, offsets=wanted, auxiliary_offsets=())
         if unknown := set(wanted) - set(learned):
             raise UserError(
                 f"offsets: wanted some of {list(learned)}, which the checkpoint has learned, got {sorted(unknown)}: set"
