@@ -3,9 +3,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from toy_experiment import LABELS, make_toy, toy
 
-from ssns.commands.scoring import swept_scores
+from ssns.commands.scoring import ranked, swept_scores
 from ssns.metrics import WORST, NothingSegmentedError, ScoringSettings, score
-from ssns.segmentation import segment, value_of
+from ssns.segmentation import Agglomeration, Multicut, segment, value_of, with_value
 
 VALUES = [0.2, 0.4, 0.5, 0.6, 0.8]
 
@@ -51,3 +51,29 @@ def test_where_nothing_is_segmented_the_scores_are_those_asked_for(tmp_path):
     assert set(swept_scores(*arguments, nothing=WORST).values()) == {WORST}
     with pytest.raises(NothingSegmentedError):
         swept_scores(*arguments)
+
+
+class TestRanked:
+    def table(self, method, sums):
+        return {with_value(method, value): {"voi_sum": found} for value, found in sums.items()}
+
+    def test_the_last_value_before_all_merges_is_not_taken(self):
+        sums = {0.5: 0.30, 0.6: 0.10, 0.7: 0.09, 0.8: 3.0}
+        assert ranked(self.table(Agglomeration(), sums)) == [Agglomeration(threshold=0.6)]
+
+    def test_nor_are_those_shortly_before_it_of_finer_steps(self):
+        sums = {0.40: 0.5, 0.45: 0.5, 0.50: 0.5, 0.55: 0.49, 0.60: 0.48, 0.65: 2.0, 0.70: 3.0}
+        assert ranked(self.table(Agglomeration(), sums)) == [Agglomeration(threshold=0.5)]
+
+    def test_values_too_far_apart_to_tell_of_each_other_are_compared_by_their_own(self):
+        assert ranked(self.table(Multicut(), {0.2: 0.4, 0.5: 0.3, 0.8: 0.9})) == [Multicut(beta=0.5)]
+
+    def test_of_equals_the_lowest_is_taken(self):
+        assert ranked(self.table(Agglomeration(), {0.5: 0.4, 0.6: 0.3})) == [Agglomeration(threshold=0.6)]
+        infinite = {0.3: 0.9, 0.4: 0.7, 0.5: np.inf}
+        assert ranked(self.table(Agglomeration(), infinite)) == [Agglomeration(threshold=0.3)]
+        assert ranked(self.table(Agglomeration(), {0.4: np.inf, 0.5: 0.7})) == [Agglomeration(threshold=0.5)]
+
+    def test_each_method_once_the_best_first(self):
+        table = self.table(Multicut(), {0.4: 0.5, 0.6: 0.4}) | self.table(Agglomeration(), {0.5: 0.3, 0.9: 2.0})
+        assert ranked(table) == [Agglomeration(threshold=0.5), Multicut(beta=0.6)]

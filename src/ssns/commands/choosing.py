@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from ssns.commands.affinities import affinities_state
 from ssns.commands.inputs import Part, labels_fingerprints
 from ssns.commands.run_folder import RunFolder, keep_experiment, write_json
-from ssns.commands.scoring import swept_scores, weighted_means
+from ssns.commands.scoring import LEEWAY, Scored, ranked, swept_scores, weighted_means
 from ssns.commands.terminal import progress_bar, say
 from ssns.commands.truth import truths
 from ssns.errors import UserError
@@ -22,9 +22,6 @@ from ssns.experiment import Experiment
 from ssns.report import Table
 from ssns.segmentation import Method, learned, unlearned, value_of, without_value
 from ssns.volume import Volume
-
-Scored = Mapping[Method, Mapping[str, float]]
-"""Scores of methods, each with its own value of the swept setting."""
 
 
 def choose_method(
@@ -35,7 +32,7 @@ def choose_method(
     *,
     verify: bool = False,
 ) -> Method:
-    """The method with the lowest VOI sum over the validation parts; the experiment's own where nothing is known there.
+    """The first of those `ranked` on the validation parts; the experiment's own where nothing is known there.
 
     Args:
         experiment: Says what is compared.
@@ -57,7 +54,7 @@ def choose_method(
                 scores = swept_scores(affinities[part.name].read(), methods, experiment, truth, known, tell=bar)
             rows.append((int(known.sum()), scores))
         table = weighted_means(rows) if rows else {}
-        chosen = min(table, key=lambda method: table[method]["voi_sum"]) if table else settings.method
+        chosen = ranked(table)[0] if table else settings.method
         _tell(chosen, table)
         write_json(folder.choice, _content(chosen, table))
     return chosen
@@ -99,7 +96,8 @@ def sweep_table(folder: RunFolder) -> Table | None:
             (name, *(f"{scores[f'{value:g}']['voi_sum']:.4f}" if f"{value:g}" in scores else "–" for value in values))
             for name, scores in rows
         ],
-        note=f"The lowest is that of {content['name']} at {content['value']:g}, which every part is segmented with."
+        note=f"Averaged over values within {LEEWAY:g}, the lowest is that of {content['name']} at"
+        f" {content['value']:g}, which every part is segmented with."
         " choice.json, beside scores.json, has the other scores.",
     )
 
@@ -191,11 +189,9 @@ def _tell(chosen: Method, table: Scored) -> None:
     if not table:
         say(f"segment: no validation regions, so {chosen.swept} stays at {value_of(chosen):g}")
         return
-    best: dict[Method, Method] = {}
-    for method in sorted(table, key=lambda each: table[each]["voi_sum"]):
-        best.setdefault(without_value(method), method)
+    best = ranked(table)
     if len(best) > 1:
-        names = {method: method_name(method) for method in best.values()}
+        names = {method: method_name(method) for method in best}
         width = max(map(len, names.values()))
         say(f"{'segment: on validation':<{width}}        best at  VOI split  VOI merge    VOI sum      ARAND")
         for method, name in names.items():

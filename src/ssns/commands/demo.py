@@ -17,7 +17,7 @@ from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.judging import judge
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.scoring import swept_scores
+from ssns.commands.scoring import ranked, swept_scores
 from ssns.commands.terminal import console, say
 from ssns.commands.truth import known_truth
 from ssns.experiment import Experiment, load_experiment
@@ -26,12 +26,12 @@ from ssns.synthetic import SyntheticSettings, synthesize
 from ssns.volume import from_array, write_volume
 
 SHAPE = (64, 320, 320)
-LABELLED, VALIDATION, UNLABELLED, TEST = "0:5", "5:13", "0:29", "29:64"
+LABELLED, VALIDATION, UNLABELLED, TEST = "0:5", "5:21", "0:29", "29:64"
 
-LOOP: dict[str, Any] = {"patch": [8, 128, 128], "batch": 1, "optimizer": {"type": "adamw", "lr": 3e-3}}
+LOOP: dict[str, Any] = {"patch": [8, 96, 96], "batch": 1, "optimizer": {"type": "adamw", "lr": 3e-3}}
 RECIPE: dict[str, Any] = {
     "normalization": {"type": "percentile", "sections": "levelled"},
-    "network": {"type": "residual_unet", "filters": [32, 48, 64], "unshuffle": 2, "batch_momentum": 0.05},
+    "network": {"type": "residual_unet", "filters": [16, 32, 48], "unshuffle": 2, "batch_momentum": 0.05},
     "pretraining": {"training": LOOP | {"steps": 100}},
     "objective": {"type": "consistency", "warmup": 400},
     "training": LOOP | {"steps": 550, "validate_every": 275},
@@ -111,12 +111,13 @@ def _baseline(experiment: Experiment) -> tuple[dict[str, float], str]:
     validation, test = _by_role(experiment, "validation"), _by_role(experiment, "test")
     truth = known_truth(validation)
     methods = [with_value(method, value) for method in BASELINE_METHODS for value in BASELINE_VALUES]
-    sums = {
-        (sigma, method): scores.voi_sum
-        for sigma in BASELINE_SIGMAS
-        for method, scores in swept_scores(_raw_affinities(validation, sigma), methods, experiment, *truth).items()
-    }
-    sigma, method = min(sums, key=lambda choice: sums[choice])
+    choices = []
+    for sigma in BASELINE_SIGMAS:
+        swept = swept_scores(_raw_affinities(validation, sigma), methods, experiment, *truth)
+        table = {method: scores.to_dict() for method, scores in swept.items()}
+        method = ranked(table)[0]
+        choices.append((table[method]["voi_sum"], sigma, method))
+    _, sigma, method = min(choices, key=lambda choice: choice[0])
     segmentation = segment(_raw_affinities(test, sigma), method)
     scores = judge(test, from_array(segmentation), experiment.scoring).scores
     name = f"baseline, watershed on raw ({method.type}, sigma {sigma:g}, {method.swept} {value_of(method):g})"

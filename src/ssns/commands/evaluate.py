@@ -25,7 +25,7 @@ from ssns.commands.run_folder import (
     shown,
     write_json,
 )
-from ssns.commands.scoring import swept_scores
+from ssns.commands.scoring import LEEWAY, swept_scores
 from ssns.commands.segment import segmentation_stamp
 from ssns.commands.terminal import console, say, warn
 from ssns.commands.truth import known_truth
@@ -251,8 +251,9 @@ def _notes(experiment: Experiment, found: Sequence[Part], method: Method) -> lis
     setting, notes = f"{method_name(method)} with {method.swept} = {value_of(method):g}", []
     if any(part.role == "validation" for part in found):
         notes.append(
-            f"{setting} has the lowest VOI sum of the sweep on the validation regions. An oracle row shows"
-            f" the best {method.swept} of the sweep on the scored labels themselves: a bound, not a result."
+            f"{setting} has the lowest VOI sum of the sweep on the validation regions, averaged over values within"
+            f" {LEEWAY:g} of it, as the very best may be the last before all merges. An oracle row shows the best"
+            f" {method.swept} of the sweep on the scored labels themselves: a bound, not a result."
         )
     else:
         notes.append(f"{setting} is as the experiment says: there were no validation regions to choose on.")

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from ssns.experiment import Experiment
 from ssns.metrics import Contingency, NothingSegmentedError, Scores, ScoringSettings, score_table
-from ssns.segmentation import Method, sweep_methods
+from ssns.segmentation import Method, sweep_methods, value_of, without_value
+
+Scored = Mapping[Method, Mapping[str, float]]
+"""Scores of methods, each with its own value of the swept setting."""
+
+LEEWAY = 0.1
+"""How far the value of a swept setting that is best may lie from that of another volume (docs/results.md)."""
 
 
 def swept_scores(
@@ -67,3 +73,25 @@ def weighted_means(rows: Sequence[tuple[int, Mapping[Method, Scores]]]) -> dict[
         }
         for method in first
     }
+
+
+def ranked(table: Scored) -> list[Method]:
+    """Each method once, with the value to take of its swept setting; the best first.
+
+    The lowest VOI sum counts, averaged over the values within `LEEWAY`: where validation regions are small, the value
+    that is best on them is often the last one before everything merges, and in a larger volume it is beyond that. Of
+    equals, that of the lowest VOI sum.
+    """
+    kinds: dict[Method, dict[float, float]] = {}
+    for method, scores in table.items():
+        kinds.setdefault(without_value(method), {})[value_of(method)] = scores["voi_sum"]
+
+    def judged(method: Method) -> tuple[float, float]:
+        sums, value = kinds[without_value(method)], value_of(method)
+        near = [found for other, found in sums.items() if abs(other - value) <= LEEWAY + 1e-9]
+        return sum(near) / len(near), sums[value]
+
+    best: dict[Method, Method] = {}
+    for method in sorted(table, key=judged):
+        best.setdefault(without_value(method), method)
+    return list(best.values())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.commands.inputs import Part, Source, parts
-from ssns.commands.scoring import swept_scores, weighted_means
+from ssns.commands.scoring import ranked, swept_scores, weighted_means
 from ssns.commands.terminal import warn
 from ssns.commands.truth import truths
 from ssns.experiment import Experiment
@@ -75,5 +75,5 @@ class Validation:
             scores = swept_scores(affinities, methods, self.experiment, truth, known, nothing=WORST)
             rows.append((int(known.sum()), scores))
         table = weighted_means(rows)
-        best = min(table, key=lambda method: table[method]["voi_sum"])
+        best = ranked(table)[0]
         return {best.swept: value_of(best), **table[best]}

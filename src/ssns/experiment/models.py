@@ -172,7 +172,8 @@ class SegmentationSettings(Component):
     )
     thresholds: tuple[float, ...] = Field(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        description="Swept on the validation regions, the best by VOI sum is taken; empty: the method's own.",
+        description="Swept on the validation regions: that of the lowest VOI sum, averaged over those within 0.1, is"
+        " taken; empty: the method's own.",
     )
 
     @field_validator("method")
