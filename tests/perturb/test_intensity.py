@@ -77,7 +77,8 @@ def test_intensity_alike_for_all_sections_or_drawn_for_each(seed):
         generator = torch.Generator().manual_seed(seed)
         return Intensity(per_section=per_section).apply(patch, generator).raw[:, 0, 0]
 
-    assert len(values(0.0).unique()) == 1
+    alike = values(0.0)
+    torch.testing.assert_close(alike, alike[:1].expand(6))  # powers in vectors and alone may round differently
     assert len(values(1.0).unique()) == 6
 
 
