@@ -46,13 +46,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, around: Triple) -> 
 
 def _slow(x: Tensor) -> bool:
     """Whether PyTorch leaves oneDNN aside, to a loss; never while a network is exported, whose graph stays simple."""
-    if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[attr-defined, no-untyped-call]
         return False
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and torch._C._has_mkldnn
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and len(x) == 1
         and x.shape[1] * x.shape[2] * x.shape[3] <= SLOW
     )
