@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssns.commands.run_folder import write_json
 from ssns.prediction.inference import fast_precision
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ac4"
@@ -110,12 +111,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON of what runs have given; %(default)s")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    wanted = [
-        (row, seed)
-        for seed in arguments.seeds
-        for row in arguments.rows
-        if run_name(row, seed) not in read(arguments.results)
-    ]
+    done = read(arguments.results)
+    wanted = [(row, seed) for seed in arguments.seeds for row in arguments.rows if run_name(row, seed) not in done]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for runs in in_turn(wanted):
             list(pool.map(lambda run: train(arguments.data, arguments.runs, arguments.results, *run), runs))
@@ -149,19 +146,12 @@ def train(data: Path, runs: Path, kept: Path, name: str, seed: int) -> None:
     if (found := results(runs, name, seed)) is not None:
         with (runs / "results.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another process may add its own at the same time
-            keep(kept, run_name(name, seed), found)
+            write_json(kept, dict(sorted((read(kept) | {run_name(name, seed): found}).items())))
 
 
 def read(kept: Path) -> Results:
     """What runs have given so far."""
     return dict(json.loads(kept.read_text())) if kept.is_file() else {}
-
-
-def keep(kept: Path, run: str, found: Mapping[str, Any]) -> None:
-    """Add what a run has given; the file stays whole."""
-    partial = kept.with_suffix(".partial")
-    partial.write_text(json.dumps(dict(sorted((read(kept) | {run: found}).items())), indent=1) + "\n")
-    partial.replace(kept)
 
 
 def run_name(row: str, seed: int) -> str:

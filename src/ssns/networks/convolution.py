@@ -14,7 +14,7 @@ kernels of its own, which took 3.6 times as long (docs/results.md)."""
 
 
 class Convolution(nn.Conv3d):
-    """`nn.Conv3d`, by `convolve`."""
+    """`nn.Conv3d` of stride 1, without dilation and groups, by `convolve`."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         around = triple(int(side) for side in self.padding)
@@ -30,11 +30,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, around: Triple) -> 
     A patch that PyTorch would not give to oneDNN becomes a batch: of its sections where the kernel has one only, or
     else of its halves along y, each with what the kernel sees of the other.
     """
-    rows = x.shape[3] + 2 * around[1] - weight.shape[3] + 1
     if not _slow(x):
         return functional.conv3d(x, weight, bias, padding=around)
     if weight.shape[2] == 1 and x.shape[2] > 1:
         return functional.conv3d(x.transpose(0, 2), weight, bias, padding=around).transpose(0, 2)
+    rows = x.shape[3] + 2 * around[1] - weight.shape[3] + 1
     if rows % 2:
         return functional.conv3d(x, weight, bias, padding=around)
     seen = rows // 2 + weight.shape[3] - 1
