@@ -17,7 +17,6 @@ import argparse
 import fcntl
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -29,10 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ssns.commands.run_folder import write_json
-from ssns.prediction.inference import fast_precision
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ac4"
 RESULTS = Path(__file__).with_suffix(".json")
@@ -205,6 +202,7 @@ def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
     choice = json.loads((run / "choice.json").read_text())
     history = json.loads((learned / "train" / "history.json").read_text())
     start = ROWS[row.weights or name].start
+    made = json.loads((learned / "provenance.json").read_text())["train"]
     return {
         **{key: test[key] for key in SCORES},
         "validation": choice["validation"][f"{choice['value']:g}"]["voi_sum"],
@@ -212,19 +210,9 @@ def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
         "curve": [[at["step"], at["validation/voi_sum"]] for at in history if "validation/voi_sum" in at],
         "seed": seed,
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": json.loads((learned / "provenance.json").read_text())["train"]["git"],
-        "processor": processor(),
+        "commit": made["git"],
+        "processor": made["processor"],
     }
-
-
-def processor() -> str:
-    """Its name, as far as the system tells, and whether it multiplies bf16."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return f"{names[0] if names else platform.processor()}, {fast_precision(torch.device('cpu'))}"
 
 
 def minutes(run: Path) -> float:

@@ -109,6 +109,7 @@ def test_each_stage_keeps_what_it_was_made_with(tmp_path):
     kept = json.loads((folder.path / "provenance.json").read_text())
     assert {stage: row["seed"] for stage, row in kept.items()} == {"train": 7, "predict": 8}
     assert kept["train"]["versions"].keys() >= {"python", "numpy", "numba"}
+    assert kept["train"]["processor"] == kept["predict"]["processor"] != ""
     assert load_experiment(folder.path / "experiment.toml").seed == 8
 
 

@@ -257,7 +257,7 @@ class TestFailures:
             make_fabric(settings(precision="fp16"))
 
     def test_bf16_is_refused_where_its_gradients_are_wrong(self, monkeypatch):
-        monkeypatch.setattr("ssns.training.loop._multiplies_bf16", lambda device: True)
+        monkeypatch.setattr("ssns.training.loop.fast_precision", lambda device: "bf16")
         for depth, name in ((2, "32-true"), (3, "bf16-mixed")):
             fabric = make_fabric(settings(precision="auto", patch=(depth, 8, 8)))
             assert fabric._precision.precision == name

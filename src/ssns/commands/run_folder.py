@@ -314,7 +314,24 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"seed": experiment.seed, "versions": versions, "platform": platform.platform(), "git": _git_state()}
+    return {
+        "seed": experiment.seed,
+        "versions": versions,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "git": _git_state(),
+    }
+
+
+def _processor() -> str:
+    """Its name, as far as the system tells, and what it computes bf16 with, if it does."""
+    try:
+        told = dict(line.split("\t", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if "\t" in line)
+    except OSError:  # not Linux
+        return platform.processor()
+    fields = {key.strip(): value.strip(": ") for key, value in told.items()}
+    flags = [flag for flag in fields.get("flags", "").split() if "bf16" in flag]
+    return ", ".join([fields.get("model name", platform.processor()), *flags])
 
 
 def _git_state() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import psutil
 import torch
@@ -16,11 +16,10 @@ from torch.utils._pytree import tree_leaves
 from ssns.affinities import GRID_SYMMETRIES, GridSymmetry, averaged_over
 from ssns.errors import UserError
 from ssns.networks import AffinityNetwork
+from ssns.networks.precision import Precision
 from ssns.prediction.tiling import Tiling
 from ssns.space import Box, Triple
 from ssns.volume.window import read_reflected
-
-Precision = Literal["bf16", "fp16", "fp32"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -163,15 +162,6 @@ def place(network: AffinityNetwork, device: str | None) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise UserError(f"device: wanted one of this machine, got {device!r} ({reason}): take cpu") from error
     return wanted
-
-
-def fast_precision(device: torch.device) -> Precision:
-    """bf16 where ``device`` has instructions for it, else fp32."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return "bf16" if fast else "fp32"
 
 
 def free_memory(device: torch.device) -> int:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from ssns.networks import AffinityNetwork
-    from ssns.prediction.inference import Precision, Predictor
+    from ssns.networks.precision import Precision
+    from ssns.prediction.inference import Predictor
 
 TILE_SHARE = 1 / 4
 """Part of the free memory that calls of the network may take."""
@@ -107,7 +108,8 @@ class Job:
             device: Where the network is.
             chunks: Voxels (z, y, x) that are stored at once; blocks are multiples of it.
         """
-        from ssns.prediction.inference import SYMMETRIES, Predictor, fast_precision, free_memory
+        from ssns.networks.precision import fast_precision
+        from ssns.prediction.inference import SYMMETRIES, Predictor, free_memory
 
         settings = self.settings
         precision = settings.precision or fast_precision(device)

@@ -34,6 +34,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
 from ssns.losses import Total, alone
+from ssns.networks.precision import fast_precision
 from ssns.training.settings import TrainingSettings
 
 SCORE = "voi_sum"
@@ -115,7 +116,7 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     broken = device == "cpu" and settings.patch[0] == BROKEN_BF16_DEPTH
     precision = settings.precision
     if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(device) and not broken else "fp32"
+        precision = "fp32" if broken else fast_precision(torch.device(device))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells every precision on standard error
     names: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
     if precision == "fp16" and device == "cpu":
@@ -135,13 +136,6 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
         strategy=DDPStrategy(timeout=timedelta(days=1)) if everywhere > 1 else "auto",
         precision=names[precision],
     )
-
-
-def _multiplies_bf16(device: str) -> bool:
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return device == "cpu" and onednn and torch.cpu._is_avx512_bf16_supported()
 
 
 class _Sum(torch.autograd.Function):
