@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from ssns.commands.run_folder import write_json
+from ssns.zoo import scores_on_test
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ac4"
 RESULTS = Path(__file__).with_suffix(".json")
@@ -197,8 +198,7 @@ def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
     scored, trained = run / "scores.json", learned / "train" / "done"
     if not (scored.is_file() and trained.is_file() and scored.stat().st_mtime > trained.stat().st_mtime):
         return None
-    scores = json.loads(scored.read_text())
-    test = next(found for part, found in scores["rows"].items() if "-test" in part and "oracle" not in part)
+    test = scores_on_test(json.loads(scored.read_text())["rows"])
     choice = json.loads((run / "choice.json").read_text())
     history = json.loads((learned / "train" / "history.json").read_text())
     start = ROWS[row.weights or name].start

@@ -22,7 +22,7 @@ import tomlkit
 from ssns.checkpoint import load_checkpoint
 from ssns.synthetic import SyntheticSettings, synthesize
 from ssns.volume import write_volume
-from ssns.zoo import weights_path
+from ssns.zoo import scores_on_test, weights_path
 
 SCORES = ("voi_split", "voi_merge", "voi_sum", "arand")
 SHAPE = (64, 320, 320)
@@ -104,8 +104,7 @@ def call(experiment: Path, run: Path, options: Sequence[str]) -> None:
 
 def cells(run: Path) -> list[str]:
     """Scores of the test part, and minutes of training."""
-    rows = json.loads((run / "scores.json").read_text())["rows"]
-    test = next(scores for part, scores in rows.items() if "-test" in part and "oracle" not in part)
+    test = scores_on_test(json.loads((run / "scores.json").read_text())["rows"])
     history = run / "train" / "history.json"
     minutes = json.loads(history.read_text())[-1]["seconds"] / 60 if history.is_file() else 0.0
     return [*(f"{test[key]:.3f}" for key in SCORES), f"{minutes:.1f}"]

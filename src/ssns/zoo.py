@@ -44,9 +44,12 @@ class Card(Component):
     @property
     def test_scores(self) -> Mapping[str, float]:
         """Those of the test part at the threshold chosen on the validation part; empty if it was not scored."""
-        return next(
-            (row for part, row in self.scores.items() if "-test" in part and "oracle" not in part), dict[str, float]()
-        )
+        return scores_on_test(self.scores)
+
+
+def scores_on_test(rows: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of the rows of `ssns evaluate`, that of the test part at the chosen threshold; empty if it was not scored."""
+    return next((row for part, row in rows.items() if "-test" in part and "oracle" not in part), dict[str, Any]())
 
 
 @dataclass(frozen=True)

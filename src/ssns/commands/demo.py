@@ -24,6 +24,7 @@ from ssns.experiment import Experiment, load_experiment
 from ssns.segmentation import Agglomeration, MeanScore, Method, Multicut, segment, value_of, with_value
 from ssns.synthetic import SyntheticSettings, synthesize
 from ssns.volume import from_array, write_volume
+from ssns.zoo import scores_on_test
 
 SHAPE = (64, 320, 320)
 LABELLED, VALIDATION, UNLABELLED, TEST = "0:5", "5:21", "0:29", "29:64"
@@ -66,11 +67,11 @@ def run_demo(folder: Path, *, seed: int = 0) -> None:
     )
 
 
-def _run(experiment: Experiment, more: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, float]:
+def _run(experiment: Experiment, more: Mapping[str, Mapping[str, float]] | None = None) -> Mapping[str, float]:
     """All stages; the scores of the test part."""
     with RunFolder.of(experiment).locked():
         rows = run_experiment(experiment, more=more)
-    return next(row for name, row in rows.items() if "-test" in name)
+    return scores_on_test(rows)
 
 
 def _write_experiments(folder: Path, seed: int) -> tuple[Path, Path]:
