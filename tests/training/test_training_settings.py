@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ssns.errors import UserError
 from ssns.perturb import MixUp, Patch, Sequence
-from ssns.training import ConsistencyObjective, PretrainingSettings, TrainingSettings
+from ssns.training import ConsistencyObjective, PretrainingSettings, TrainingSettings, muon
 from ssns.training.objectives import CutMix, MaskedBlocks, MeanTeacher, Restoration, SigmoidRamp
-from ssns.training.settings import Adam, AdamW, Constant, Cosine, OptimizerSettings, Polynomial, Schedule
+from ssns.training.settings import Adam, AdamW, Constant, Cosine, Muon, OptimizerSettings, Polynomial, Schedule
 
 STEPS = 100
 
@@ -64,20 +64,26 @@ class TestSchedules:
 
 
 class TestOptimizers:
-    @pytest.mark.parametrize(("settings", "kind"), [(Adam(), torch.optim.Adam), (AdamW(), torch.optim.AdamW)])
-    def test_every_setting_reaches_torch(self, settings, kind):
-        changed = settings.model_copy(
-            update={"lr": 0.5, "betas": (0.8, 0.9), "eps": 0.01, "weight_decay": 1e-6, "amsgrad": True}
-        )
+    @pytest.mark.parametrize(
+        ("settings", "kind", "own"),
+        [
+            (Adam(), torch.optim.Adam, {"amsgrad": True}),
+            (AdamW(), torch.optim.AdamW, {"amsgrad": True}),
+            (Muon(), muon.Muon, {"momentum": 0.7}),
+        ],
+    )
+    def test_every_setting_reaches_torch(self, settings, kind, own):
+        changed = settings.model_copy(update={"lr": 0.5, "betas": (0.8, 0.9), "eps": 0.01, "weight_decay": 1e-6} | own)
         optimizer = changed.build([torch.nn.Parameter(torch.zeros(1))])
         assert type(optimizer) is kind
         (group,) = optimizer.param_groups
         for name, value in changed.model_dump(exclude={"type"}).items():
             assert group[name] == value
 
-    def test_both_can_be_named_in_an_experiment(self):
+    def test_all_can_be_named_in_an_experiment(self):
         adapter = TypeAdapter(OptimizerSettings)
-        assert [adapter.validate_python({"type": name}) for name in ("adam", "adamw")] == [Adam(), AdamW()]
+        named = [adapter.validate_python({"type": name}) for name in ("adam", "adamw", "muon")]
+        assert named == [Adam(), AdamW(), Muon()]
 
 
 @pytest.mark.parametrize(

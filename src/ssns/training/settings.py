@@ -52,7 +52,24 @@ class AdamW(Component):
         return TorchAdamW(parameters, **self.model_dump(exclude={"type"}))
 
 
-OptimizerSettings = Annotated[Adam | AdamW, Field(discriminator="type")]
+class Muon(Component):
+    """Orthogonal momentum of kernels (Jordan et al. 2024): learns in about half the steps of AdamW, at its rates."""
+
+    type: Literal["muon"] = "muon"
+    lr: float = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
+    momentum: Decay = Field(0.95, description="Decay of the running gradient of kernels.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay of the running moments of all else.")
+    eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment of all else.")
+    weight_decay: float = Field(0.01, ge=0, description="Share of a weight that a step at learning rate 1 removes.")
+
+    def build(self, parameters: Iterable[Any]) -> Optimizer:
+        """The optimiser of ``parameters``, or of groups of them."""
+        from ssns.training.muon import Muon as TorchMuon
+
+        return TorchMuon(parameters, **self.model_dump(exclude={"type"}))
+
+
+OptimizerSettings = Annotated[Adam | AdamW | Muon, Field(discriminator="type")]
 
 
 class Constant(Component):
