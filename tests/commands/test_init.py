@@ -93,8 +93,12 @@ def test_all_of_raw_is_learned_from(folder):
         (8, (8, 8, 8), [[-7, 0, 0], [0, -7, 0], [0, 0, -7], [0, -20, 0], [0, 0, -20]]),
     ],
 )
-def test_affinities_as_far_as_labels_reach_are_learned_beside(folder, sections, voxel_size_nm, wanted):
+def test_affinities_as_far_as_labels_reach_are_learned_beside_on_a_gpu(
+    folder, monkeypatch, sections, voxel_size_nm, wanted
+):
     tifffile.imwrite("labels.tif", LABELS[:sections])
+    assert not init(folder, "small.toml", voxel_size_nm=voxel_size_nm)[0].auxiliary_offsets
+    monkeypatch.setattr("ssns.commands.init._has_gpu", lambda: True)
     experiment, _ = init(folder, voxel_size_nm=voxel_size_nm)
     assert [list(offset) for offset in experiment.auxiliary_offsets] == wanted
     assert experiment.offsets == NEAREST

@@ -47,17 +47,21 @@ class Recipe:
 
     Attributes:
         network: Its settings.
+        side: Pixels of a patch along y and x, where raw has so many.
         loop: What pre-training and training share.
         pretraining: Steps of restoration of raw.
         steps: Steps of training.
         warmup: Those of them with labelled patches alone: consistency pays once the network knows something.
+        far: Learn affinities farther away beside those of neighbours; small networks have no room for them.
     """
 
     network: Mapping[str, Any]
+    side: int
     loop: Mapping[str, Any]
     pretraining: int
     steps: int
     warmup: int
+    far: bool
 
     def tables(self, patch: Sequence[int], *, supervised: bool) -> dict[str, Any]:
         """The tables of the experiment."""
@@ -73,20 +77,25 @@ class Recipe:
 
 
 CPU_RECIPE = Recipe(
-    network={"type": "residual_unet", "filters": [32, 48, 64, 80], "unshuffle": 2, "batch_momentum": 0.05},
-    loop={"batch": 1, "optimizer": {"type": "adamw", "lr": 2e-3}},
-    pretraining=1000,
-    steps=4000,
-    warmup=2500,
+    network={"type": "residual_unet", "filters": [16, 32, 48, 64], "unshuffle": 2, "batch_momentum": 0.05},
+    side=96,
+    loop={"batch": 1, "optimizer": {"type": "muon", "lr": 2e-3}},
+    pretraining=500,
+    steps=3000,
+    warmup=2250,
+    far=False,
 )
-"""Half the in-plane resolution inside the network, channels in multiples of 16: some forty minutes on two cores."""
+"""Half the in-plane resolution inside the network, channels in multiples of 16: some forty minutes on one core without
+bf16; what it learns is told in docs/results.md."""
 
 GPU_RECIPE = Recipe(
     network={"type": "residual_unet", "batch_momentum": 0.05},
+    side=160,
     loop={"batch": 4, "optimizer": {"type": "adamw", "lr": 1e-3}},
     pretraining=5000,
     steps=20_000,
     warmup=10_000,
+    far=True,
 )
 
 
@@ -122,7 +131,7 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
     patch = _patch(source, depth, recipe)
     table = {
         "name": name if output.stem == "experiment" else _name(output.name),
-        "auxiliary_offsets": _auxiliary_offsets(source, depth, patch),
+        "auxiliary_offsets": _auxiliary_offsets(source, depth, patch) if recipe.far else [],
         "volumes": {name: volume},
         "normalization": NORMALIZATION,
         **recipe.tables(patch, supervised="unlabelled" not in volume),
@@ -400,7 +409,7 @@ def _auxiliary_offsets(source: Source, depth: int, patch: Triple) -> list[list[i
 def _patch(source: Source, depth: int, recipe: Recipe) -> Triple:
     """A patch as deep as a few sections around the labelled ones, and as wide as the volume and the network allow."""
     z = min(18, max(8, depth + 3), max(source.raw.shape[0], 8))
-    y, x = (min(160, max(32, length)) for length in source.raw.shape[1:])
+    y, x = (min(recipe.side, max(32, length)) for length in source.raw.shape[1:])
     network: Network = TypeAdapter(Network).validate_python(recipe.network)
     return network.extents.at_most((z, y, x))
 
