@@ -2,10 +2,8 @@
 
     python benchmarks/semi.py DATA RUNS [--rows supervised ws ema ...] [--seeds 0 1 2] [--jobs 2]
 
-Each run is `ssns run` in RUNS. Rows that learn from unlabelled raw start, for each seed, from one run of
-`semi-labelled.toml` or `semi-far.toml`: pre-training, then labelled patches alone. The supervised rows see as many
-labelled patches as both parts together, or take as long as both. With --jobs 2, two runs go on at a time, each on one
-thread.
+Each run is `ssns run` in RUNS. The supervised rows see as many labelled patches as those that learn from unlabelled
+raw, or take as long. With --jobs 2, two runs go on at a time, each on one thread.
 
 A repeated call goes on where it stopped. What a run has given is kept in --results, so that machines can share the
 rows among them: what is there is not run again, and the tables are of all of it. --rows with none prints them alone.
@@ -47,23 +45,19 @@ class Row:
     Attributes:
         file: The experiment.
         changes: Settings on top of it.
-        start: The row whose run of the same seed it starts from, if any.
         weights: The row whose weights of the same seed it predicts with, in the place of training.
     """
 
     file: str
     changes: Mapping[str, str] = field(default_factory=dict)
-    start: str | None = None
     weights: str | None = None
 
-    @property
-    def needs(self) -> str | None:
-        """The row that has to be there before."""
-        return self.start or self.weights
+
+FAR = "[[-2, 0, 0], [-3, 0, 0], [0, -9, 0], [0, 0, -9], [0, -27, 0], [0, 0, -27]]"
 
 
-def _ours(start: str = "far", **changes: str) -> Row:
-    return Row("semi-ours.toml", {f"objective.{key}": value for key, value in changes.items()}, start)
+def _ours(**changes: str) -> Row:
+    return Row("semi-ours.toml", {f"objective.{key}": value for key, value in changes.items()})
 
 
 def _flips(row: str) -> Row:
@@ -71,20 +65,20 @@ def _flips(row: str) -> Row:
 
 
 ROWS = {
-    "labelled": Row("semi-labelled.toml"),
-    "far": Row("semi-far.toml"),
-    "far, not pre-trained": Row("semi-far.toml", {"pretraining": "none"}),
+    "supervised, AdamW": Row("semi.toml", {"training.optimizer": '{type = "adamw", lr = 2e-3}'}),
     "supervised, lr 0.001": Row("semi.toml", {"training.optimizer.lr": "0.001"}),
     "supervised": Row("semi.toml"),
     "supervised, lr 0.004": Row("semi.toml", {"training.optimizer.lr": "0.004"}),
-    "supervised, same time": Row("semi.toml", {"training.steps": "5000"}),
-    "ws": Row("semi-ws.toml", start="labelled"),
-    "ema": Row("semi-ema.toml", start="labelled"),
+    "supervised, same time": Row("semi.toml", {"training.steps": "6000"}),
+    "pre-trained, labels alone": Row("semi-ours.toml", {"objective": '{type = "supervised"}'}),
+    "ws": Row("semi-ws.toml"),
+    "ema": Row("semi-ema.toml"),
     "ours": _ours(),
-    "ours, all of raw": Row("semi-ours.toml", {"volumes.ac4.unlabelled": "0:100"}, "far"),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
-    "ours, not pre-trained": _ours("far, not pre-trained"),
-    "ours, neighbours alone": Row("semi-ours.toml", {"auxiliary_offsets": "[]"}, "labelled"),
+    "ours, not pre-trained": Row("semi-ours.toml", {"pretraining": "none"}),
+    "ours, late": _ours(warmup="2250"),
+    "ours, offsets farther away": Row("semi-ours.toml", {"auxiliary_offsets": FAR}),
+    "ours, all of raw": Row("semi-ours.toml", {"volumes.ac4.unlabelled": "0:100"}),
     "ours, reference geometry": _ours(geometry="reference"),
     "ours, joint batch": _ours(batch="joint"),
     "ours, balanced": _ours(loss='{type = "bce", balance = "channel"}'),
@@ -118,28 +112,22 @@ def main() -> None:
 
 
 def in_turn(wanted: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
-    """Runs, and those that they need, in groups: each needs only what is in those before."""
-    depths: dict[tuple[str, int], int] = {}
-
-    def depth(row: str, seed: int) -> int:
-        needs = ROWS[row].needs
-        return depths.setdefault((row, seed), 1 + depth(needs, seed) if needs else 0)
-
-    for run in wanted:
-        depth(*run)
-    return [[run for run, at in depths.items() if at == level] for level in sorted(set(depths.values()))]
+    """Runs in two groups: those that train, also for others, and those that take weights of the first."""
+    taking = [(row, seed) for row, seed in wanted if ROWS[row].weights]
+    training = [(ROWS[row].weights or row, seed) for row, seed in wanted]
+    return [list(dict.fromkeys(training)), taking]
 
 
 def train(data: Path, runs: Path, kept: Path, name: str, seed: int) -> None:
     """One run of a row, from training to scores; none where the run that it needs has failed."""
     row = ROWS[name]
     changes = {"seed": str(seed)} | dict(row.changes)
-    if row.needs is not None:
-        before = runs / run_name(row.needs, seed) / "train"
-        if not (before / "done").is_file():
-            print(f"{run_name(name, seed)}: left out, {before} is not done", flush=True)
+    if row.weights is not None:
+        learned = runs / run_name(row.weights, seed) / "train"
+        if not (learned / "done").is_file():
+            print(f"{run_name(name, seed)}: left out, {learned} is not done", flush=True)
             return
-        changes["transfer.checkpoint" if row.start else "checkpoint"] = str((before / "best.pt").absolute())
+        changes["checkpoint"] = str((learned / "best.pt").absolute())
     call(data, runs, row.file, run_name(name, seed), changes)
     if (found := results(runs, name, seed)) is not None:
         with (runs / "results.lock").open("w") as lock:
@@ -170,10 +158,7 @@ def call(data: Path, runs: Path, file: str, name: str, changes: Mapping[str, str
 
 
 def print_tables(found: Results) -> None:
-    """Mean and spread over the seeds that are done, and the learning curve of each run, in Markdown.
-
-    Minutes are with those of the run that a row starts from.
-    """
+    """Mean and spread over the seeds that are done, and the learning curve of each run, in Markdown."""
     print("| row | seeds | VOI split | VOI merge | VOI sum | ARAND | validation VOI sum | training, min |")
     print("|---|---|---|---|---|---|---|---|")
     done = {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
@@ -201,12 +186,11 @@ def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
     test = scores_on_test(json.loads(scored.read_text())["rows"])
     choice = json.loads((run / "choice.json").read_text())
     history = json.loads((learned / "train" / "history.json").read_text())
-    start = ROWS[row.weights or name].start
     made = json.loads((learned / "provenance.json").read_text())["train"]
     return {
         **{key: test[key] for key in SCORES},
         "validation": choice["validation"][f"{choice['value']:g}"]["voi_sum"],
-        "minutes": minutes(learned) + (minutes(runs / run_name(start, seed)) if start else 0),
+        "minutes": minutes(learned),
         "curve": [[at["step"], at["validation/voi_sum"]] for at in history if "validation/voi_sum" in at],
         "seed": seed,
         "date": datetime.now(UTC).date().isoformat(),
