@@ -54,6 +54,7 @@ class Row:
 
 
 FAR = "[[-2, 0, 0], [-3, 0, 0], [0, -9, 0], [0, 0, -9], [0, -27, 0], [0, 0, -27]]"
+"""Offsets that `ssns init` takes on a GPU, for sections of 30 nm and pixels of 6 nm."""
 
 
 def _ours(**changes: str) -> Row:

@@ -14,11 +14,11 @@ from pydantic import BaseModel, TypeAdapter
 from ssns.commands.affinities import affinities_state
 from ssns.commands.inputs import Part, labels_fingerprints
 from ssns.commands.run_folder import RunFolder, keep_experiment, write_json
-from ssns.commands.scoring import LEEWAY, Scored, ranked, swept_scores, weighted_means
+from ssns.commands.scoring import Scored, ranked, swept_scores, weighted_means
 from ssns.commands.terminal import progress_bar, say
 from ssns.commands.truth import truths
 from ssns.errors import UserError
-from ssns.experiment import Experiment
+from ssns.experiment import LEEWAY, Experiment
 from ssns.report import Table
 from ssns.segmentation import Method, learned, unlearned, value_of, without_value
 from ssns.volume import Volume

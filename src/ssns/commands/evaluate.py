@@ -25,12 +25,12 @@ from ssns.commands.run_folder import (
     shown,
     write_json,
 )
-from ssns.commands.scoring import LEEWAY, swept_scores
+from ssns.commands.scoring import swept_scores
 from ssns.commands.segment import segmentation_stamp
 from ssns.commands.terminal import console, say, warn
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
-from ssns.experiment import Experiment
+from ssns.experiment import LEEWAY, Experiment
 from ssns.metrics import swc_files
 from ssns.report import (
     COLUMNS,

@@ -326,10 +326,10 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
 def _processor() -> str:
     """Its name, as far as the system tells, and what it computes bf16 with, if it does."""
     try:
-        told = dict(line.split("\t", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if "\t" in line)
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
         return platform.processor()
-    fields = {key.strip(): value.strip(": ") for key, value in told.items()}
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = [flag for flag in fields.get("flags", "").split() if "bf16" in flag]
     return ", ".join([fields.get("model name", platform.processor()), *flags])
 

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssns.experiment import Experiment
+from ssns.experiment import LEEWAY, Experiment
 from ssns.metrics import Contingency, NothingSegmentedError, Scores, ScoringSettings, score_table
 from ssns.segmentation import Method, sweep_methods, value_of, without_value
 
 Scored = Mapping[Method, Mapping[str, float]]
 """Scores of methods, each with its own value of the swept setting."""
-
-LEEWAY = 0.1
-"""How far the value of a swept setting that is best may lie from that of another volume (docs/results.md)."""
 
 
 def swept_scores(

@@ -35,6 +35,9 @@ from ssns.training import Objective, PretrainingSettings, SupervisedObjective, T
 from ssns.volume.normalization import Normalization, PercentileNormalization
 from ssns.volume.sections import runs
 
+LEEWAY = 0.1
+"""How far the value of a swept setting that is best may lie from that of another volume (docs/results.md)."""
+
 Role = Literal["labelled", "unlabelled", "validation", "test", "target"]
 
 
@@ -172,8 +175,8 @@ class SegmentationSettings(Component):
     )
     thresholds: tuple[float, ...] = Field(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        description="Swept on the validation regions: that of the lowest VOI sum, averaged over those within 0.1, is"
-        " taken; empty: the method's own.",
+        description="Swept on the validation regions: that of the lowest VOI sum, averaged over those within"
+        f" {LEEWAY:g}, is taken; empty: the method's own.",
     )
 
     @field_validator("method")
