@@ -211,7 +211,7 @@ class ConsistencyObjective(Component):
         " joint, as in the paper.",
     )
     loss: Annotated[SquaredError | BinaryCrossEntropy, Field(discriminator="type")] = Field(
-        BinaryCrossEntropy(), description="Of the student's logits and the teacher's affinities."
+        SquaredError(), description="Of the student's logits and the teacher's affinities."
     )
     weight: float = Field(1.0, ge=0, description="Of the consistency, beside 1 for the labelled loss.")
     ramp: Ramp = Field(Steady(), description="How the weight rises after the warm-up.")
