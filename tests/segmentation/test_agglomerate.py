@@ -144,7 +144,7 @@ def test_partitions_of_real_affinities_are_those_of_waterz(development_data):
     checkpoint = load_checkpoint(Path(str(files("ssns").joinpath("weights", "ac4-supervised-full.pt"))))
     raw = open_volume(development_data / "AC4_inputs.tif")
     box = Box.of_shape((6, 192, 192), start=(60, 300, 300))
-    affinities = predict(raw, checkpoint, box=box, intensity=checkpoint.ranges["ac4"])
+    affinities = predict(raw, checkpoint, box=box)
     volume = AffinityVolume.checked(affinities, NEAREST, None)
     scaled = affinities / np.float32(255)
     for watershed in (SeededWatershed(), DEFAULT_METHOD.fragments):

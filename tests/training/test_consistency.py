@@ -10,7 +10,7 @@ from toy_training import CHECKPOINT, NETWORK, PATCH, consistency, fitness, raw_p
 
 from ssns.affinities import NEAREST, GridSymmetry, edge_ends, transform_affinities
 from ssns.checkpoint import load_checkpoint
-from ssns.losses import BinaryCrossEntropy, SquaredError
+from ssns.losses import SquaredError
 from ssns.networks import Extents
 from ssns.perturb import Elastic, FlipTranspose, Fold, Misalign, Noise, Patch, Scale, Sequence
 from ssns.sampling import Batch, RawBatch
@@ -298,5 +298,5 @@ def test_patches_of_a_step_depend_on_seed_and_number_alone():
 
 def test_the_teacher_of_a_network_is_of_its_kind():
     students, _ = make_teacher(MeanTeacher(), lambda: NETWORK.build(3))
-    assert isinstance(ConsistencyObjective().loss, BinaryCrossEntropy)
+    assert isinstance(ConsistencyObjective().loss, SquaredError)
     assert len(students.networks) == 1

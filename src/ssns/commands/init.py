@@ -85,8 +85,10 @@ CPU_RECIPE = Recipe(
     warmup=750,
     far=False,
 )
-"""Half the in-plane resolution inside the network, channels in multiples of 16: 15 minutes on a core with bf16, two hours on one without. It is
-the row "ours" of benchmarks/semi.py."""
+"""Half the in-plane resolution inside the network, channels in multiples of 16: the row "ours" of benchmarks/semi.py.
+
+A quarter of an hour on one core with bf16, two hours on one without.
+"""
 
 GPU_RECIPE = Recipe(
     network={"type": "residual_unet", "batch_momentum": 0.05},
