@@ -149,7 +149,7 @@ def test_partitions_of_real_affinities_are_those_of_waterz(development_data):
     scaled = affinities / np.float32(255)
     for watershed in (SeededWatershed(), DEFAULT_METHOD.fragments):
         fragments = watershed.flood(volume, threads=1)
-        for method in [Agglomeration(score=each) for each in (*QUANTILES, MeanScore())]:
+        for method in [Agglomeration(score=each) for each in (*QUANTILES, MeanScore(rounding="waterz"))]:
             for found, wanted in zip(
                 ours(fragments, affinities, method), by_waterz(fragments, scaled, method), strict=True
             ):
