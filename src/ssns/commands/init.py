@@ -87,7 +87,7 @@ CPU_RECIPE = Recipe(
 )
 """Half the in-plane resolution inside the network, channels in multiples of 16: the row "ours" of benchmarks/semi.py.
 
-A quarter of an hour on one core with bf16, two hours on one without.
+16 minutes on one core with bf16 (docs/results.md).
 """
 
 GPU_RECIPE = Recipe(

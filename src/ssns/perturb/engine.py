@@ -108,7 +108,7 @@ def default_corruption() -> OneOf:
 def default_views() -> Sequence:
     """What a student's view goes through: every orientation, and stronger changes than labelled patches get, at once.
 
-    One of the paper's families at a time teaches less (docs/results.md).
+    Voxel by voxel they teach more than one of the paper's families at a time; scores do not follow (docs/results.md).
     """
     return Sequence(
         steps=(
