@@ -52,6 +52,13 @@ def test_plain_arrays(tmp_path, version, dtype):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(volume)).read(box), RAW[box.slices])
 
 
+def test_a_folder_beside_the_working_one(tmp_path, monkeypatch):
+    array(zarr.open_group(tmp_path / "a.zarr", mode="w"), "raw", RAW)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    np.testing.assert_array_equal(open_volume("../a.zarr").read(), RAW)
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_funlib_attributes_and_nested_names(tmp_path, version):
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)

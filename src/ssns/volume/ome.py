@@ -14,7 +14,7 @@ import tensorstore
 from ssns.errors import UserError
 from ssns.space import AXES, Triple, triple
 from ssns.volume.volume import Volume
-from ssns.volume.zarr import ATTRIBUTES_KEY, storage_context
+from ssns.volume.zarr import ATTRIBUTES_KEY, file_store, storage_context
 
 LEVEL = "0"
 """Name of the full resolution in the group."""
@@ -93,7 +93,7 @@ def create_ome_zarr(folder: Path, plan: Volume, layout: StorageLayout) -> None:
     names = ["c", *AXES][-len(shape) :]
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{folder / LEVEL}/"},
+        "kvstore": file_store(folder / LEVEL),
         "metadata": {
             "shape": shape,
             "data_type": plan.dtype.name,

@@ -45,6 +45,11 @@ def storage_context() -> tensorstore.Context:
     )
 
 
+def file_store(folder: Path) -> dict[str, str]:
+    """Where the files of an array lie, as tensorstore wants to be told: absolutely, as it takes no ``..``."""
+    return {"driver": "file", "path": f"{folder.resolve()}/"}
+
+
 @dataclass(frozen=True, eq=False)
 class ZarrArray:
     """An array that tensorstore reads.
@@ -178,7 +183,7 @@ def _array(node: _Node, axes: Sequence[str], path: str) -> ZarrArray:
         raise UserError(f"{path} holds {shape['t']} time points: wanted one volume; save them apart")
     spec = {
         "driver": "zarr3" if node.version == 3 else "zarr",
-        "kvstore": {"driver": "file", "path": f"{node.folder}/"},
+        "kvstore": file_store(node.folder),
     }
     try:
         store = tensorstore.open(spec, context=storage_context(), read=True, open=True).result()
