@@ -74,6 +74,7 @@ ROWS = {
     "pre-trained, labels alone": Row("semi-ours.toml", {"objective": '{type = "supervised"}'}),
     "ws": Row("semi-ws.toml"),
     "ema": Row("semi-ema.toml"),
+    "pseudo-labels": Row("semi-pseudo.toml"),
     "ours": _ours(),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
     "ours, not pre-trained": Row("semi-ours.toml", {"pretraining": "none"}),
@@ -202,8 +203,8 @@ def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
 
 
 def minutes(run: Path) -> float:
-    """Of pre-training and training, validation left out."""
-    histories = [run / stage / "history.json" for stage in ("pretrain", "train")]
+    """Of pre-training, the first network and training, validation left out."""
+    histories = [run / stage / "history.json" for stage in ("pretrain", "teach/train", "train")]
     return sum(float(json.loads(each.read_text())[-1]["seconds"]) for each in histories if each.is_file()) / 60
 
 

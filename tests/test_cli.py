@@ -19,6 +19,7 @@ from ssns.space import Box
 VERBS = (
     "init",
     "pretrain",
+    "teach",
     "train",
     "predict",
     "segment",

@@ -9,6 +9,7 @@ import pytest
 from ssns.checkpoint import load_checkpoint
 from ssns.commands.pretrain import pretrain_experiment
 from ssns.commands.run_folder import RunFolder
+from ssns.commands.teach import teach_experiment
 from ssns.commands.train import train_experiment
 from ssns.experiment import Experiment, check_roles, load_experiment
 from ssns.presets import merged
@@ -89,6 +90,8 @@ def test_it_trains_for_a_step(path, data, stand_in, tmp_path):
     if experiment.pretraining is not None and experiment.transfer.checkpoint is None:
         pretrain_experiment(experiment)
         assert load_checkpoint(folder.best_pretrained).step == 1
+    if experiment.objective.type == "pseudo_labels":
+        teach_experiment(experiment)
     train_experiment(experiment)
     assert load_checkpoint(folder.best).step == 1
 
@@ -107,4 +110,6 @@ def on_stand_in(experiment, stand_in, tmp_path):
     }  # fmt: skip
     if table["pretraining"] is not None:
         changes["pretraining"] = {"training": step}
+    if experiment.objective.type == "pseudo_labels":
+        changes["objective"] = {"teacher": step}
     return Experiment.model_validate(merged(table, changes) | {"volumes": {"a": names | roles}})

@@ -123,6 +123,15 @@ def pretrain(context: typer.Context, experiment: ExperimentFile, verify: Verify 
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
+def teach(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
+    """Train a first network on the labelled sections, and segment unlabelled ones with it for `train` to learn from."""
+    from ssns.commands.teach import teach_experiment
+
+    with _opened(experiment, context) as opened:
+        teach_experiment(opened, verify=verify)
+
+
+@app.command(context_settings=SETTINGS, epilog=EPILOG)
 def train(context: typer.Context, experiment: ExperimentFile, start: Start = None, verify: Verify = False) -> None:
     """Train on the labelled sections, and on unlabelled ones too; goes on where an interrupted training stopped."""
     from ssns.commands.train import train_experiment

@@ -187,6 +187,7 @@ class LabelledPatches:
         rank: Of this process.
         beyond: What a patch sees that is larger than its box: the true raw, or the box reflected.
         shrink: Voxels at each side of a patch that the network does not predict (z, y, x).
+        stream: Of several samplers of one training, each has another, and so other draws.
     """
 
     def __init__(
@@ -199,6 +200,7 @@ class LabelledPatches:
         rank: int = 0,
         beyond: Beyond = "raw",
         shrink: Triple = (0, 0, 0),
+        stream: int | None = None,
     ) -> None:
         self.volumes = [_in_memory(volume, patch) for volume in volumes]
         self.patch = patch
@@ -207,6 +209,7 @@ class LabelledPatches:
         self.rank = rank
         self.beyond = beyond
         self.shrink = shrink
+        self.stream = () if stream is None else (stream,)
         self._places = [(volume, box) for volume in self.volumes for box in volume.boxes]
         if not self._places:
             raise UserError("labelled: wanted at least one box with labels to learn from, got none")
@@ -218,7 +221,7 @@ class LabelledPatches:
         Raises:
             UserError: Raw holds NaN in one of them.
         """
-        draws = np.random.default_rng((self.seed, self.rank, step))
+        draws = np.random.default_rng((self.seed, self.rank, step, *self.stream))
         raws, labels, valids, places = [], [], [], []
         for _ in range(self.batch):
             volume, box = self._places[draws.choice(len(self._places), p=self._shares)]

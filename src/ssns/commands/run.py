@@ -10,9 +10,12 @@ from ssns.commands.evaluate import Rows, evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
 from ssns.commands.predict import predict_experiment
 from ssns.commands.pretrain import pretrain_experiment
+from ssns.commands.processes import processes
 from ssns.commands.segment import check_memory, segment_experiment
+from ssns.commands.teach import teach_experiment
 from ssns.commands.train import check_training, train_experiment
 from ssns.experiment import Experiment
+from ssns.training import PseudoLabelObjective
 
 
 def run_experiment(
@@ -40,6 +43,8 @@ def run_experiment(
         check_training(experiment, sources)
         if experiment.pretraining is not None and experiment.transfer.checkpoint is None:
             pretrain_experiment(experiment, verify=verify)
+        if isinstance(experiment.objective, PseudoLabelObjective) and processes() == 1:
+            teach_experiment(experiment, verify=verify)  # of several processes only the first would come back from it
         train_experiment(experiment, verify=verify)
     predict_experiment(experiment, checkpoint=checkpoint, verify=verify)
     segment_experiment(experiment, verify=verify)

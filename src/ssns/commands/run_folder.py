@@ -54,6 +54,20 @@ class RunFolder:
         return self.pretraining / "best.pt"
 
     @property
+    def teaching(self) -> Path:
+        """Run folder of the network whose segmentation `train` learns from."""
+        return self.path / "teach"
+
+    @property
+    def bold(self) -> Path:
+        """The bold segment of each cautious one, of all pseudo-labels."""
+        return self.teaching / "bold.npy"
+
+    def pseudo_labels(self, part: str) -> Path:
+        """Cautious segments of a part of the unlabelled regions."""
+        return self.teaching / part / "pseudo_labels.zarr"
+
+    @property
     def best(self) -> Path:
         """The checkpoint that predicts."""
         return self.training / "best.pt"

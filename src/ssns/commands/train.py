@@ -14,12 +14,13 @@ from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown
 from ssns.commands.segment import check_memory
+from ssns.commands.taught import taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
 from ssns.sampling import LabelledPatches, RawPatches
-from ssns.training import ConsistencyObjective
+from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective
 from ssns.volume.normalization import IntensityRange, Normalization
 from ssns.zoo import PREFIX, weights_path
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ssns.training.loop import Objective
+    from ssns.training.pseudo_labels import PseudoLabelled
     from ssns.training.supervised import Process, Supervised
 
 ROLES: tuple[Role, ...] = ("labelled", "validation", "unlabelled")
@@ -37,13 +39,20 @@ UNSETTLED_STEPS = 100
 """Steps of consistency that may be taught from running statistics which have hardly moved: few in any training."""
 
 
-def train_experiment(experiment: Experiment, *, verify: bool = False) -> Path:
-    """Train, or go on, or say that it is done; returns the path of the best checkpoint."""
+def train_experiment(experiment: Experiment, *, start: Path | None = None, verify: bool = False) -> Path:
+    """Train, or go on, or say that it is done; returns the path of the best checkpoint.
+
+    Args:
+        experiment: The experiment.
+        start: The checkpoint that weights are taken over from; None: that of `start_of_training`.
+        verify: Compare the data of inputs, not only their size and time.
+    """
     folder = RunFolder.of(experiment)
     sources = open_sources(experiment)
     inputs = _Inputs.of(experiment, sources)
     check_memory([part for part in parts(experiment, inputs.watched) if part.role == "validation"])
-    start = _start(experiment, folder, sources)
+    _check_taught(experiment, folder, sources)
+    start = start or start_of_training(experiment, folder, sources)
 
     def learn() -> None:
         if is_first_process():
@@ -109,12 +118,13 @@ class _Inputs:
                 "volumes: wanted a volume with labelled regions to train on, got none: set volumes.NAME.labels and"
                 " labelled; or predict with weights that you have: --checkpoint FILE"
             )
-        if not isinstance(experiment.objective, ConsistencyObjective):
+        if isinstance(experiment.objective, SupervisedObjective):
             return cls(learned, watched, {})
         if not unlabelled:
             raise UserError(
-                "volumes: wanted regions to learn from without labels, as objective.type is consistency, got none: set"
-                ' volumes.NAME.unlabelled, for example to "0:100"; or objective.type to supervised'
+                "volumes: wanted regions to learn from without labels, as objective.type is"
+                f' {experiment.objective.type}, got none: set volumes.NAME.unlabelled, for example to "0:100"; or'
+                " objective.type to supervised"
             )
         return cls(learned, watched, unlabelled)
 
@@ -129,7 +139,7 @@ class _Inputs:
         return self.learned | self.watched | self.unlabelled
 
 
-def _start(experiment: Experiment, folder: RunFolder, sources: dict[str, Source]) -> Path | None:
+def start_of_training(experiment: Experiment, folder: RunFolder, sources: dict[str, Source]) -> Path | None:
     """The checkpoint that weights are taken over from, if any.
 
     Raises:
@@ -153,6 +163,23 @@ def _start(experiment: Experiment, folder: RunFolder, sources: dict[str, Source]
     return folder.best_pretrained
 
 
+def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, Source]) -> None:
+    """Refuse pseudo-labels that are not there, or of other settings or inputs.
+
+    Raises:
+        UserError: `ssns teach` would make others.
+    """
+    if not isinstance(experiment.objective, PseudoLabelObjective):
+        return
+    changes = taught_stamp(experiment, teachers_experiment(experiment, sources), sources).differences()
+    if changes is None or not folder.bold.is_file():
+        raise UserError(f"objective: wanted pseudo-labels in {folder.teaching}, got none: run `ssns teach` first")
+    if changes:
+        raise UserError(
+            f"objective: {shown(changes)} changed since the pseudo-labels in {folder.teaching}: run `ssns teach` first"
+        )
+
+
 def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path | None, *, verify: bool) -> Stamp:
     """What the weights depend on."""
     settings = experiment.model_dump(
@@ -167,7 +194,12 @@ def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Pa
             | source.fingerprint(hash_up_to)
             for name, source in inputs.all.items()
         }
-        return {"settings": settings, "volumes": volumes, "start": None if start is None else file_state(start)}
+        taught = isinstance(experiment.objective, PseudoLabelObjective)
+        return {
+            "settings": settings,
+            "volumes": volumes,
+            "start": None if start is None else file_state(start),
+        } | ({"taught": file_state(folder.bold)} if taught else {})
 
     return Stamp(folder.training / "stamp.json", describe, verify)
 
@@ -260,8 +292,10 @@ def _objective(
     from ssns.training.teachers import make_teacher
 
     settings, objective = experiment.training, experiment.objective
-    if not isinstance(objective, ConsistencyObjective):
+    if isinstance(objective, SupervisedObjective):
         return _supervised(experiment, inputs, ranges, networks.build(), process)
+    if isinstance(objective, PseudoLabelObjective):
+        return _pseudo_labelled(experiment, objective, inputs, ranges, networks.build(), process)
     students, teacher = make_teacher(objective.teacher, networks.build, objective.batch)
     sampler = RawPatches(
         [source.unlabelled("unlabelled", ranges[name]) for name, source in inputs.unlabelled.items()],
@@ -281,6 +315,30 @@ def _objective(
         accumulate=settings.accumulate,
         autocast=fabric.autocast,
     )
+
+
+def _pseudo_labelled(
+    experiment: Experiment,
+    objective: PseudoLabelObjective,
+    inputs: _Inputs,
+    ranges: Mapping[str, IntensityRange],
+    network: nn.Module,
+    process: Process,
+) -> PseudoLabelled:
+    """Labelled patches, and those that `ssns teach` has segmented."""
+    from ssns.training.pseudo_labels import TAUGHT, PseudoLabelled
+
+    volumes, bold = taught_volumes(experiment, inputs.unlabelled, ranges)
+    sampler = LabelledPatches(
+        volumes,
+        experiment.training.patch,
+        experiment.training.batch,
+        seed=process.seed,
+        rank=process.rank,
+        stream=TAUGHT,
+        shrink=experiment.network.extents.shrink,
+    )
+    return PseudoLabelled(_supervised(experiment, inputs, ranges, network, process), sampler, bold, objective)
 
 
 def _supervised(

@@ -4,6 +4,7 @@ from ssns.training.objectives import (
     ConsistencyObjective,
     Objective,
     PretrainingSettings,
+    PseudoLabelObjective,
     SupervisedObjective,
     TransferSettings,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "ConsistencyObjective",
     "Objective",
     "PretrainingSettings",
+    "PseudoLabelObjective",
     "SupervisedObjective",
     "TrainingSettings",
     "TransferSettings",

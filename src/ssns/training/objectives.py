@@ -242,5 +242,25 @@ class ConsistencyObjective(Component):
         return self.weight * self.ramp.share(step - self.warmup) if step >= self.warmup else 0.0
 
 
-Objective = Annotated[SupervisedObjective | ConsistencyObjective, Field(discriminator="type")]
+class PseudoLabelObjective(Component):
+    """Labelled patches, and unlabelled raw as a network trained before has segmented it, where that is certain."""
+
+    type: Literal["pseudo_labels"] = "pseudo_labels"
+    teacher: TrainingSettings = Field(
+        TrainingSettings(), description="The training of that network, on labelled patches alone."
+    )
+    margin: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Unlabelled regions are segmented this far below and above the threshold that is chosen; edges of"
+        " which the two say different things are not learned.",
+    )
+    voxels: float = Field(
+        1e8, gt=0, description="Of unlabelled raw that are segmented, at most: of larger regions, boxes spread evenly."
+    )
+    weight: float = Field(1.0, ge=0, description="Of pseudo-labelled patches, beside 1 for the labelled ones.")
+
+
+Objective = Annotated[SupervisedObjective | ConsistencyObjective | PseudoLabelObjective, Field(discriminator="type")]
 """The objectives that `train` may have."""

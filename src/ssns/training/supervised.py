@@ -129,9 +129,12 @@ class Supervised:
         raw, labels, valid = self.augmented(batch, number)
         return raw, *self.targets.of(labels, valid)
 
-    def augmented(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Raw (b, 1, z, y, x), labels and validity (b, z, y, x) on the device, each patch perturbed."""
-        generator, device = self.process.generator(number), self.process.device
+    def augmented(self, batch: Batch, *numbers: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw (b, 1, z, y, x), labels and validity (b, z, y, x) on the device, each patch perturbed.
+
+        The numbers, of the batch and of a stream of draws beside that of labelled patches, decide how.
+        """
+        generator, device = self.process.generator(*numbers), self.process.device
         parts: list[list[Tensor]] = [[], [], []]
         for arrays in zip(batch.raw[:, 0], batch.labels, batch.valid, strict=True):
             raw, labels, valid = (torch.from_numpy(array).to(device) for array in arrays)

@@ -1,0 +1,134 @@
+"""What `ssns teach` leaves in the run folder, for `train`: pseudo-labels of unlabelled regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssns.commands.inputs import Part, Source, parts
+from ssns.commands.learning import learned_settings
+from ssns.commands.predict import HARDWARE
+from ssns.commands.run_folder import RunFolder, Stamp
+from ssns.errors import UserError
+from ssns.experiment import Experiment, Region, SegmentationSettings
+from ssns.sampling import LabelledVolume
+from ssns.segmentation import DEFAULT_METHOD
+from ssns.space import Box, Triple, cover
+from ssns.training import PseudoLabelObjective, SupervisedObjective
+from ssns.volume import open_volume
+from ssns.volume.normalization import IntensityRange
+
+BOX: Triple = (32, 512, 512)
+"""Extent (z, y, x) of the boxes that are taken of regions too large to be segmented whole."""
+
+
+def taught_objective(experiment: Experiment) -> PseudoLabelObjective:
+    """The objective of an experiment that learns from pseudo-labels.
+
+    Raises:
+        UserError: It has another one.
+    """
+    if isinstance(experiment.objective, PseudoLabelObjective):
+        return experiment.objective
+    raise UserError(
+        f"objective.type: wanted pseudo_labels, got {experiment.objective.type}, which needs no segmentation of"
+        " unlabelled regions: set it to pseudo_labels, or leave `ssns teach` out"
+    )
+
+
+def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -> Experiment:
+    """The experiment of the first network, in a folder of the run folder: its targets are the unlabelled regions.
+
+    Raises:
+        UserError: There are none.
+    """
+    objective, folder = taught_objective(experiment), RunFolder.of(experiment)
+    regions = {name: boxes for name, source in sources.items() if (boxes := source.boxes("unlabelled"))}
+    total = sum(box.size for boxes in regions.values() for box in boxes)
+    if not total:
+        raise UserError(
+            "volumes: wanted regions to learn from without labels, as objective.type is pseudo_labels, got none: set"
+            ' volumes.NAME.unlabelled, for example to "0:100"; or objective.type to supervised'
+        )
+    draws = np.random.default_rng(experiment.seed)
+    volumes = {}
+    for name, volume in experiment.volumes.items():
+        taken = [part for box in regions.get(name, ()) for part in _some(box, objective.voxels / total, draws)]
+        target = tuple(Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken)
+        volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
+    return experiment.model_copy(
+        update={
+            "name": folder.teaching.name,
+            "runs": str(folder.path),
+            "volumes": volumes,
+            "pretraining": None,
+            "objective": SupervisedObjective(),
+            "training": objective.teacher,
+            "segmentation": SegmentationSettings(method=DEFAULT_METHOD),
+        }
+    )
+
+
+def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Part]:
+    """The boxes that the first network segments."""
+    own = {name: replace(source, settings=teacher.volumes[name]) for name, source in sources.items()}
+    return [part for part in parts(teacher, own) if part.role == "target"]
+
+
+def taught_stamp(
+    experiment: Experiment, teacher: Experiment, sources: Mapping[str, Source], *, verify: bool = False
+) -> Stamp:
+    """What pseudo-labels are made of."""
+    margin = taught_objective(experiment).margin
+
+    def describe(hash_up_to: float) -> dict[str, Any]:
+        settings = teacher.model_dump(
+            mode="json",
+            exclude={"name": True, "runs": True, "base": True, "preset": True, "scoring": True, "volumes": True}
+            | {"prediction": HARDWARE},
+        )
+        settings["training"] = learned_settings(settings["training"])
+        volumes = {
+            name: teacher.volumes[name].model_dump(mode="json", include={"labelled", "validation", "target"})
+            | source.fingerprint(hash_up_to)
+            for name, source in sources.items()
+        }
+        return {"settings": settings, "margin": margin, "volumes": volumes}
+
+    return RunFolder.of(experiment).stamp("teach/taught", describe, verify=verify)
+
+
+def taught_volumes(
+    experiment: Experiment, sources: Mapping[str, Source], ranges: Mapping[str, IntensityRange]
+) -> tuple[list[LabelledVolume], NDArray[np.uint32]]:
+    """Raw with cautious pseudo-labels, and the bold segment of each cautious one."""
+    folder = RunFolder.of(experiment)
+    volumes = [
+        LabelledVolume(
+            raw=sources[part.source.name].raw,
+            labels=open_volume(folder.pseudo_labels(part.name)),
+            labels_start=part.box.start,
+            boxes=(part.box,),
+            intensity=ranges[part.source.name],
+        )
+        for part in taught_parts(teachers_experiment(experiment, sources), sources)
+    ]
+    return volumes, np.load(folder.bold)
+
+
+def _some(box: Box, share: float, draws: np.random.Generator) -> Iterator[Box]:
+    """The box, or where a share of it is wanted boxes drawn from it, at least one."""
+    if share >= 1:
+        yield box
+        return
+    cells = cover(box, BOX)
+    count = max(1, round(share * len(cells)))
+    yield from (cells[number] for number in sorted(draws.choice(len(cells), count, replace=False)))
+
+
+def _span(box: Box, axis: int) -> tuple[int, int]:
+    return box.start[axis], box.stop[axis]

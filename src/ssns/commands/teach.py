@@ -1,0 +1,54 @@
+"""`ssns teach`: a first network learns labelled sections, and segments unlabelled ones for `train` to learn from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssns.commands.affinities import open_affinities
+from ssns.commands.choosing import choose_method
+from ssns.commands.inputs import open_sources, parts
+from ssns.commands.predict import predict_experiment
+from ssns.commands.run_folder import RunFolder, keep_experiment, made_now
+from ssns.commands.segment import check_memory
+from ssns.commands.taught import taught_objective, taught_parts, taught_stamp, teachers_experiment
+from ssns.commands.terminal import progress_bar, say
+from ssns.commands.train import start_of_training, train_experiment
+from ssns.experiment import Experiment
+from ssns.segmentation.pseudo_labels import pseudo_labels
+from ssns.volume import write_volume
+
+
+def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
+    """Train the first network, predict and segment, or go on, or say that it is done."""
+    margin, folder = taught_objective(experiment).margin, RunFolder.of(experiment)
+    sources = open_sources(experiment)
+    teacher = teachers_experiment(experiment, sources)
+    taught = taught_parts(teacher, sources)
+    check_memory(taught)
+    stamp = taught_stamp(experiment, teacher, sources, verify=verify)
+    if stamp.holds(folder.bold, "teach"):
+        return
+    keep_experiment(experiment, folder, "teach")
+    say(f"teach: a first network learns from labels alone, in {folder.teaching}")
+    train_experiment(teacher, start=start_of_training(experiment, folder, sources), verify=verify)
+    predict_experiment(teacher, verify=verify)
+    own = RunFolder.of(teacher)
+    watched = [part for part in parts(experiment, sources) if part.role == "validation"]
+    affinities = {part.name: open_affinities(teacher, own, part) for part in watched + taught}
+    method = choose_method(teacher, own, watched, affinities, verify=verify)
+    bold = [np.zeros(1, np.uint32)]
+    with stamp.renewed(), progress_bar("teach: pseudo-labels") as bar:
+        for done, part in enumerate(taught, 1):
+            given = affinities[part.name]
+            found = pseudo_labels(given.read(), method, margin, offsets=teacher.offsets)
+            first = sum(map(len, bold)) - 1
+            write_volume(
+                folder.pseudo_labels(part.name),
+                np.where(found.ids > 0, found.ids + np.uint32(first), np.uint32(0)),
+                voxel_size_nm=given.voxel_size_nm,
+                origin=given.origin,
+                attributes=made_now(),
+            )
+            bold.append(found.bold[1:] + np.uint32(first))
+            bar(done, len(taught))
+        np.save(folder.bold, np.concatenate(bold))

@@ -1,0 +1,72 @@
+"""Pseudo-labels: what a segmentation of unlabelled raw is sure of, for another network to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssns.affinities import NEAREST, edge_ends
+from ssns.segmentation.inputs import AffinityVolume
+from ssns.segmentation.steps import Method, sweep_methods, value_of, with_value
+from ssns.space import Triple
+
+IN_PLANE = NEAREST[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoLabels:
+    """A cautious segmentation, and which of its segments a bold one joins.
+
+    Two voxels of one cautious segment are taken to be of one neuron, two of different bold ones to be of two, and a
+    voxel of background to be of none. Of two voxels that the bold segmentation alone joins nothing is known.
+
+    Attributes:
+        ids: Cautious segments (z, y, x), uint32, 0 where a voxel is background.
+        bold: The bold segment of each cautious one (n + 1,), uint32; that of 0 is 0.
+    """
+
+    ids: NDArray[np.uint32]
+    bold: NDArray[np.uint32]
+
+
+def pseudo_labels(
+    affinities: ArrayLike, method: Method, margin: float = 0.1, *, offsets: Sequence[Triple] = NEAREST
+) -> PseudoLabels:
+    """Segment twice, ``margin`` below and above the threshold of an agglomeration.
+
+    Args:
+        affinities: Shape (c, z, y, x), as in ``segment``.
+        method: An agglomeration, whose threshold is the middle.
+        margin: How far below it the cautious threshold is, and above it the bold one; both stay in [0, 1].
+        offsets: Displacement of each channel.
+
+    Raises:
+        UserError: As in ``segment``.
+    """
+    volume = AffinityVolume.checked(affinities, offsets, None)
+    middle = value_of(method)
+    both = [with_value(method, max(0.0, middle - margin)), with_value(method, min(1.0, middle + margin))]
+    ((fragments, partitions),) = sweep_methods(volume.values, both, offsets=offsets)
+    cautious, bold = (np.asarray(segments, np.uint32) for _, segments in partitions)
+    joined = np.zeros(int(cautious.max(initial=0)) + 1, np.uint32)
+    joined[cautious] = bold  # both are cuts of one tree: the fragments of a cautious segment are of one bold segment
+    ids = cautious[fragments]
+    ids[_background(volume)] = 0
+    return PseudoLabels(ids, joined)
+
+
+def _background(volume: AffinityVolume) -> NDArray[np.bool_]:
+    """Voxels none of whose edges in the plane is more likely inside a neuron than not: those of membranes."""
+    values: NDArray[Any] = volume.values
+    half = 127.5 if values.dtype == np.uint8 else 0.5
+    background = np.ones(values.shape[1:], bool)
+    for offset in IN_PLANE:
+        here, there = edge_ends(background.shape, offset)
+        inside = values[volume.offsets.index(offset)][here] > half
+        background[here] &= ~inside
+        background[there] &= ~inside
+    return background

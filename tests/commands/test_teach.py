@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from toy_experiment import LABELS, make_toy, toy
+
+from ssns.commands.inputs import open_sources
+from ssns.commands.run import run_experiment
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.taught import BOX, taught_parts, teachers_experiment
+from ssns.commands.teach import teach_experiment
+from ssns.commands.train import train_experiment
+from ssns.errors import UserError
+from ssns.volume import open_volume
+
+TEACHER = {
+    "steps": 30, "patch": [4, 16, 16], "batch": 1, "precision": "fp32", "device": "cpu", "threads": 1, "save_every": 30,
+    "validate_every": 30,
+}  # fmt: skip
+TAUGHT = {
+    "volumes__a__unlabelled": "8:24",
+    "volumes__a__test": "24:40",
+    "objective": {"type": "pseudo_labels", "teacher": TEACHER},
+}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """The file of an experiment whose pseudo-labels are made."""
+    path = make_toy(tmp_path_factory.mktemp("taught"))
+    teach_experiment(toy(path, **TAUGHT))
+    return path
+
+
+def test_unlabelled_regions_are_segmented(taught):
+    folder = RunFolder.of(toy(taught))
+    ids, bold = open_volume(folder.pseudo_labels("a-target")), np.load(folder.bold)
+    assert (ids.shape, ids.origin) == ((16, *LABELS.shape[1:]), (8, 0, 0))
+    voxels = ids.read()
+    assert voxels.max() == len(bold) - 1
+    assert 1 < bold.max() <= voxels.max()
+
+
+def test_it_is_skipped_until_something_it_depends_on_changes(taught, capsys):
+    teach_experiment(toy(taught, **TAUGHT, volumes__a__background=0, training__steps=9))
+    assert "teach: skipped" in capsys.readouterr().out
+    teach_experiment(toy(taught, **TAUGHT | {"objective": TAUGHT["objective"] | {"margin": 0.2}}))
+    told = capsys.readouterr().out
+    assert "teach: again, because of margin" in told
+    assert "train: skipped" in told
+    teach_experiment(toy(taught, **TAUGHT))
+
+
+def test_training_learns_from_them(taught, capsys):
+    run_experiment(toy(taught, **TAUGHT))
+    assert "teach: skipped" in capsys.readouterr().out
+    train_experiment(toy(taught, **TAUGHT))
+    assert "train: skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, r"objective: wanted pseudo-labels in .*teach, got none: run `ssns teach` first"),
+        ({"volumes__a__unlabelled": ()}, "as objective.type is pseudo_labels, got none: set volumes.NAME.unlabelled"),
+    ],
+)
+def test_training_without_them_is_refused(tmp_path, changes, told):
+    with pytest.raises(UserError, match=told):
+        train_experiment(toy(make_toy(tmp_path), **TAUGHT | changes))
+
+
+def test_training_with_those_of_other_settings_is_refused(taught):
+    with pytest.raises(UserError, match=r"objective: settings.seed changed since the pseudo-labels in .*teach: run"):
+        train_experiment(toy(taught, **TAUGHT, seed=3))
+
+
+def test_another_objective_needs_none(tmp_path):
+    with pytest.raises(UserError, match=r"objective.type: wanted pseudo_labels, got supervised"):
+        teach_experiment(toy(make_toy(tmp_path)))
+
+
+def test_of_large_regions_boxes_are_taken(tmp_path):
+    shape = (64, 600, 600)
+    path = make_toy(tmp_path, np.zeros(shape, np.uint8), np.ones(shape, np.uint16))
+    for voxels, count in [(1e9, 1), (shape[0] * 600 * 600 / 2, 4), (10, 1)]:
+        changes = {"volumes__a__unlabelled": "0:64", "volumes__a__validation": (), "volumes__a__labelled": "0:4"}
+        objective = TAUGHT["objective"] | {"voxels": voxels}
+        experiment = toy(path, **TAUGHT | changes | {"volumes__a__test": (), "objective": objective})
+        sources = open_sources(experiment)
+        boxes = [part.box for part in taught_parts(teachers_experiment(experiment, sources), sources)]
+        assert len(boxes) == count
+        assert all(not first.overlaps(second) for first in boxes for second in boxes if first is not second)
+        if count > 1:
+            assert all(extent <= largest for box in boxes for extent, largest in zip(box.shape, BOX, strict=True))

@@ -1,0 +1,43 @@
+import numpy as np
+from toy_affinities import blurred_noise, boxes, perfect
+
+from ssns.segmentation import DEFAULT_METHOD, segment, value_of, with_value
+from ssns.segmentation.pseudo_labels import pseudo_labels
+
+LABELS = boxes(([2, 3], [20] * 3, [15, 25, 20]))
+NOISE = blurred_noise((4, 80, 80), level=3)
+
+
+def renamed(first, second):
+    """Whether two segmentations differ in names alone."""
+    pairs = len(np.unique(np.stack([first, second]).reshape(2, -1), axis=1).T)
+    return pairs == len(np.unique(first)) == len(np.unique(second))
+
+
+def test_membranes_are_background():
+    for affinities in (perfect(LABELS), (perfect(LABELS) * 255).astype(np.uint8)):
+        found = pseudo_labels(affinities, DEFAULT_METHOD)
+        np.testing.assert_array_equal(found.ids == 0, LABELS == 0)
+        assert renamed(found.ids, LABELS)
+        assert renamed(found.bold[found.ids], LABELS)
+
+
+def test_both_segmentations_are_those_of_their_thresholds():
+    for margin in (0.1, 0.3, 0.7):
+        found = pseudo_labels(NOISE, DEFAULT_METHOD, margin)
+        seen = found.ids > 0
+        middle = value_of(DEFAULT_METHOD)
+        for ids, threshold in [(found.ids, max(0, middle - margin)), (found.bold[found.ids], min(1, middle + margin))]:
+            wanted = segment(NOISE, with_value(DEFAULT_METHOD, threshold))
+            assert renamed(ids[seen], wanted[seen])
+    assert len(np.unique(found.bold)) < len(found.bold) / 2  # they do differ
+
+
+def test_a_voxel_with_an_edge_inside_a_neuron_is_no_background():
+    found = pseudo_labels(NOISE, DEFAULT_METHOD)
+    y, x = NOISE[1] > 0.5, NOISE[2] > 0.5
+    y[:, 0], x[:, :, 0] = False, False  # to voxels that are not there
+    inside = y | x
+    inside[:, :-1] |= y[:, 1:]
+    inside[:, :, :-1] |= x[:, :, 1:]
+    np.testing.assert_array_equal(found.ids > 0, inside)
