@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from toy_experiment import change_checkpoint, make_toy, touch, toy
+from toy_experiment import LOOP, change_checkpoint, make_toy, touch, toy
 
 from ssns.checkpoint import load_checkpoint
 from ssns.commands.pretrain import pretrain_experiment
@@ -15,10 +15,6 @@ from ssns.commands.run_folder import RunFolder
 from ssns.commands.train import train_experiment
 from ssns.errors import UserError
 
-LOOP = {
-    "steps": 3, "patch": [4, 16, 16], "batch": 1, "precision": "fp32", "device": "cpu", "threads": 1, "save_every": 1,
-    "validate_every": 2,
-}  # fmt: skip
 SEMI = {
     "volumes__a__unlabelled": "8:24",
     "pretraining": {"training": LOOP},

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from toy_experiment import LABELS, make_toy, toy
+from toy_experiment import LABELS, LOOP, make_toy, toy
 
 from ssns.commands.inputs import open_sources
 from ssns.commands.run import run_experiment
@@ -11,10 +11,7 @@ from ssns.commands.train import train_experiment
 from ssns.errors import UserError
 from ssns.volume import open_volume
 
-TEACHER = {
-    "steps": 30, "patch": [4, 16, 16], "batch": 1, "precision": "fp32", "device": "cpu", "threads": 1, "save_every": 30,
-    "validate_every": 30,
-}  # fmt: skip
+TEACHER = LOOP | {"steps": 30, "save_every": 30, "validate_every": 30}
 TAUGHT = {
     "volumes__a__unlabelled": "8:24",
     "volumes__a__test": "24:40",

@@ -58,6 +58,12 @@ block = [16, 48, 48]
 thresholds = [0.3, 0.6]
 """
 
+LOOP = {
+    "steps": 3, "patch": [4, 16, 16], "batch": 1, "precision": "fp32", "device": "cpu", "threads": 1, "save_every": 1,
+    "validate_every": 2,
+}  # fmt: skip
+"""A training of three steps."""
+
 
 def make_toy(folder: Path, raw=RAW, labels=LABELS) -> Path:
     """Write the volume and its experiment; the path of the latter."""

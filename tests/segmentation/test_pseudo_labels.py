@@ -22,6 +22,12 @@ def test_membranes_are_background():
         assert renamed(found.bold[found.ids], LABELS)
 
 
+def test_offsets_may_be_the_opposite_ones():
+    opposite = np.stack([np.roll(channel, -1, axis) for axis, channel in enumerate(NOISE)])
+    found = pseudo_labels(opposite, DEFAULT_METHOD, offsets=[(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+    np.testing.assert_array_equal(found.ids == 0, pseudo_labels(NOISE, DEFAULT_METHOD).ids == 0)
+
+
 def test_both_segmentations_are_those_of_their_thresholds():
     for margin in (0.1, 0.3, 0.7):
         found = pseudo_labels(NOISE, DEFAULT_METHOD, margin)

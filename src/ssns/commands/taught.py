@@ -41,19 +41,10 @@ def taught_objective(experiment: Experiment) -> PseudoLabelObjective:
 
 
 def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -> Experiment:
-    """The experiment of the first network, in a folder of the run folder: its targets are the unlabelled regions.
-
-    Raises:
-        UserError: There are none.
-    """
+    """The experiment of the first network, in a folder of the run folder: its targets are the unlabelled regions."""
     objective, folder = taught_objective(experiment), RunFolder.of(experiment)
     regions = {name: boxes for name, source in sources.items() if (boxes := source.boxes("unlabelled"))}
     total = sum(box.size for boxes in regions.values() for box in boxes)
-    if not total:
-        raise UserError(
-            "volumes: wanted regions to learn from without labels, as objective.type is pseudo_labels, got none: set"
-            ' volumes.NAME.unlabelled, for example to "0:100"; or objective.type to supervised'
-        )
     draws = np.random.default_rng(experiment.seed)
     volumes = {}
     for name, volume in experiment.volumes.items():
@@ -99,7 +90,7 @@ def taught_stamp(
         }
         return {"settings": settings, "margin": margin, "volumes": volumes}
 
-    return RunFolder.of(experiment).stamp("teach/taught", describe, verify=verify)
+    return Stamp(RunFolder.of(experiment).teaching / "taught.stamp.json", describe, verify)
 
 
 def taught_volumes(

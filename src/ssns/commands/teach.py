@@ -12,7 +12,7 @@ from ssns.commands.run_folder import RunFolder, keep_experiment, made_now
 from ssns.commands.segment import check_memory
 from ssns.commands.taught import taught_objective, taught_parts, taught_stamp, teachers_experiment
 from ssns.commands.terminal import progress_bar, say
-from ssns.commands.train import start_of_training, train_experiment
+from ssns.commands.train import check_training, start_of_training, train_experiment
 from ssns.experiment import Experiment
 from ssns.segmentation.pseudo_labels import pseudo_labels
 from ssns.volume import write_volume
@@ -22,6 +22,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     """Train the first network, predict and segment, or go on, or say that it is done."""
     margin, folder = taught_objective(experiment).margin, RunFolder.of(experiment)
     sources = open_sources(experiment)
+    check_training(experiment, sources)
     teacher = teachers_experiment(experiment, sources)
     taught = taught_parts(teacher, sources)
     check_memory(taught)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ssns.affinities import NEAREST, edge_ends
+from ssns.affinities import NEAREST
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.steps import Method, sweep_methods, value_of, with_value
 from ssns.space import Triple
-
-IN_PLANE = NEAREST[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +58,11 @@ def pseudo_labels(
 
 def _background(volume: AffinityVolume) -> NDArray[np.bool_]:
     """Voxels none of whose edges in the plane is more likely inside a neuron than not: those of membranes."""
-    values: NDArray[Any] = volume.values
-    half = 127.5 if values.dtype == np.uint8 else 0.5
-    background = np.ones(values.shape[1:], bool)
-    for offset in IN_PLANE:
-        here, there = edge_ends(background.shape, offset)
-        inside = values[volume.offsets.index(offset)][here] > half
-        background[here] &= ~inside
-        background[there] &= ~inside
+    background = np.ones(volume.shape, bool)
+    for z, section in enumerate(background):
+        for axis in (1, 2):
+            apart = np.moveaxis(volume.section(axis, z) <= 0.5, axis - 1, 0)[1:]
+            lines = np.moveaxis(section, axis - 1, 0)
+            lines[1:] &= apart
+            lines[:-1] &= apart
     return background

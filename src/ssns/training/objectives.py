@@ -257,7 +257,9 @@ class PseudoLabelObjective(Component):
         " which the two say different things are not learned.",
     )
     voxels: float = Field(
-        1e8, gt=0, description="Of unlabelled raw that are segmented, at most: of larger regions, boxes spread evenly."
+        1e8,
+        gt=0,
+        description="Of unlabelled raw that are segmented, at most: of larger regions, boxes drawn from them.",
     )
     weight: float = Field(1.0, ge=0, description="Of pseudo-labelled patches, beside 1 for the labelled ones.")
 
