@@ -46,6 +46,17 @@ def test_it_is_skipped_until_something_it_depends_on_changes(taught, capsys):
     teach_experiment(toy(taught, **TAUGHT))
 
 
+def test_another_start_or_way_of_scoring_makes_others(taught, tmp_path):
+    start = tmp_path / "start.pt"
+    start.write_bytes((RunFolder.of(toy(taught)).teaching / "train" / "best.pt").read_bytes())
+    for changes, told in [
+        ({"scoring": "excluded"}, "settings.scoring"),
+        ({"transfer__checkpoint": str(start)}, "settings.transfer.checkpoint, start"),
+    ]:
+        with pytest.raises(UserError, match=rf"objective: {told} changed since the pseudo-labels"):
+            train_experiment(toy(taught, **TAUGHT, **changes))
+
+
 def test_training_learns_from_them(taught, capsys):
     run_experiment(toy(taught, **TAUGHT))
     assert "teach: skipped" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ssns.commands.inputs import Part, Source, parts
 from ssns.commands.learning import learned_settings
 from ssns.commands.predict import HARDWARE
-from ssns.commands.run_folder import RunFolder, Stamp
+from ssns.commands.run_folder import RunFolder, Stamp, file_state
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Region, SegmentationSettings
 from ssns.sampling import LabelledVolume
@@ -71,15 +72,20 @@ def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Par
 
 
 def taught_stamp(
-    experiment: Experiment, teacher: Experiment, sources: Mapping[str, Source], *, verify: bool = False
+    experiment: Experiment,
+    teacher: Experiment,
+    sources: Mapping[str, Source],
+    start: Path | None,
+    *,
+    verify: bool = False,
 ) -> Stamp:
-    """What pseudo-labels are made of."""
+    """What pseudo-labels are made of, ``start`` being the checkpoint that the first network takes weights over from."""
     margin = taught_objective(experiment).margin
 
     def describe(hash_up_to: float) -> dict[str, Any]:
         settings = teacher.model_dump(
             mode="json",
-            exclude={"name": True, "runs": True, "base": True, "preset": True, "scoring": True, "volumes": True}
+            exclude={"name": True, "runs": True, "base": True, "preset": True, "volumes": True}
             | {"prediction": HARDWARE},
         )
         settings["training"] = learned_settings(settings["training"])
@@ -88,7 +94,12 @@ def taught_stamp(
             | source.fingerprint(hash_up_to)
             for name, source in sources.items()
         }
-        return {"settings": settings, "margin": margin, "volumes": volumes}
+        return {
+            "settings": settings,
+            "margin": margin,
+            "volumes": volumes,
+            "start": None if start is None else file_state(start),
+        }
 
     return Stamp(RunFolder.of(experiment).teaching / "taught.stamp.json", describe, verify)
 

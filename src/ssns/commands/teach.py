@@ -26,12 +26,13 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     teacher = teachers_experiment(experiment, sources)
     taught = taught_parts(teacher, sources)
     check_memory(taught)
-    stamp = taught_stamp(experiment, teacher, sources, verify=verify)
+    start = start_of_training(experiment, folder, sources)
+    stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
     if stamp.holds(folder.bold, "teach"):
         return
     keep_experiment(experiment, folder, "teach")
     say(f"teach: a first network learns from labels alone, in {folder.teaching}")
-    train_experiment(teacher, start=start_of_training(experiment, folder, sources), verify=verify)
+    train_experiment(teacher, start=start, verify=verify)
     predict_experiment(teacher, verify=verify)
     own = RunFolder.of(teacher)
     watched = [part for part in parts(experiment, sources) if part.role == "validation"]

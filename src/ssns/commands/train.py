@@ -51,8 +51,8 @@ def train_experiment(experiment: Experiment, *, start: Path | None = None, verif
     sources = open_sources(experiment)
     inputs = _Inputs.of(experiment, sources)
     check_memory([part for part in parts(experiment, inputs.watched) if part.role == "validation"])
-    _check_taught(experiment, folder, sources)
     start = start or start_of_training(experiment, folder, sources)
+    _check_taught(experiment, folder, sources, start)
 
     def learn() -> None:
         if is_first_process():
@@ -163,7 +163,7 @@ def start_of_training(experiment: Experiment, folder: RunFolder, sources: dict[s
     return folder.best_pretrained
 
 
-def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, Source]) -> None:
+def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, Source], start: Path | None) -> None:
     """Refuse pseudo-labels that are not there, or of other settings or inputs.
 
     Raises:
@@ -171,7 +171,7 @@ def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, 
     """
     if not isinstance(experiment.objective, PseudoLabelObjective):
         return
-    changes = taught_stamp(experiment, teachers_experiment(experiment, sources), sources).differences()
+    changes = taught_stamp(experiment, teachers_experiment(experiment, sources), sources, start).differences()
     if changes is None or not folder.bold.is_file():
         raise UserError(f"objective: wanted pseudo-labels in {folder.teaching}, got none: run `ssns teach` first")
     if changes:
