@@ -57,8 +57,23 @@ FAR = "[[-2, 0, 0], [-3, 0, 0], [0, -9, 0], [0, 0, -9], [0, -27, 0], [0, 0, -27]
 """Offsets that `ssns init` takes on a GPU, for sections of 30 nm and pixels of 6 nm."""
 
 
-def _ours(**changes: str) -> Row:
-    return Row("semi-ours.toml", {f"objective.{key}": value for key, value in changes.items()})
+STRONG = """{type = "sequence", steps = [
+    {type = "flip_transpose"},
+    {type = "misalign", probability = 0.3, section_probability = 0.1, largest = 10},
+    {type = "intensity", probability = 0.8, contrast = 0.4, brightness = 0.3, gamma_octaves = 0.8, per_section = 0.5},
+    {type = "blur", probability = 0.3, sigma = [0.3, 1.5]},
+    {type = "noise", probability = 0.5, sigma = [0.01, 0.15]},
+    {type = "cut_out", probability = 0.5},
+    {type = "missing_section", probability = 0.2, section_probability = 0.1, rectangle_probability = 0.2},
+]}"""
+"""Views that differ from what the teacher sees in all ways at once, and stronger than labelled patches do."""
+
+HALF = {"training.steps": "6000"}
+"""What is changed one by one has half the steps, to be compared with "ema, half the steps"."""
+
+
+def _ema(**changes: str) -> Row:
+    return Row("semi-ema.toml", HALF | {f"objective.{key}": value for key, value in changes.items()})
 
 
 def _flips(row: str) -> Row:
@@ -66,30 +81,30 @@ def _flips(row: str) -> Row:
 
 
 ROWS = {
-    "supervised, AdamW": Row("semi.toml", {"training.optimizer": '{type = "adamw", lr = 2e-3}'}),
     "supervised, lr 0.001": Row("semi.toml", {"training.optimizer.lr": "0.001"}),
     "supervised": Row("semi.toml"),
     "supervised, lr 0.004": Row("semi.toml", {"training.optimizer.lr": "0.004"}),
     "supervised, same time": Row("semi.toml", {"training.steps": "24000"}),
-    "pre-trained, labels alone": Row("semi-ours.toml", {"objective": '{type = "supervised"}'}),
     "ws": Row("semi-ws.toml"),
     "ema": Row("semi-ema.toml"),
-    "pseudo-labels": Row("semi-pseudo.toml"),
-    "ours": _ours(),
+    "ours": Row("semi-ours.toml"),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
-    "ours, not pre-trained": Row("semi-ours.toml", {"pretraining": "none"}),
-    "ours, late": _ours(warmup="9000"),
-    "ours, offsets farther away": Row("semi-ours.toml", {"auxiliary_offsets": FAR}),
-    "ours, all of raw": Row("semi-ours.toml", {"volumes.ac4.unlabelled": "0:100"}),
-    "ours, reference geometry": _ours(geometry="reference"),
-    "ours, joint batch": _ours(batch="joint"),
-    "ours, cross-entropy": _ours(loss='{type = "bce"}'),
-    "ours, cross-entropy, balanced": _ours(loss='{type = "bce", balance = "channel"}'),
-    "ours, confidence": _ours(confidence="0.8"),
-    "ours, four orientations": _ours(orientations="4"),
-    "ours, two views": _ours(views="2"),
-    "ours, no cut mix": _ours(cut_mix="none"),
-    "ours, cross": _ours(teacher='{type = "cross"}'),
+    "full, same time": Row("semi.toml", {"volumes.ac4.labelled": "0:35", "training.steps": "24000"}),
+    "supervised, half the steps": Row("semi.toml", HALF),
+    "pre-trained, half the steps": Row("semi-ema.toml", HALF | {"objective": '{type = "supervised"}'}),
+    "ema, half the steps": _ema(),
+    "ema, not pre-trained": Row("semi-ema.toml", HALF | {"pretraining": "none"}),
+    "ema, reference geometry": _ema(geometry="reference"),
+    "ema, joint batch": _ema(batch="joint"),
+    "ema, all of raw": Row("semi-ema.toml", HALF | {"volumes.ac4.unlabelled": "0:100"}),
+    "ema, offsets farther away": Row("semi-ema.toml", HALF | {"auxiliary_offsets": FAR}),
+    "ema, cross-entropy": _ema(loss='{type = "bce"}'),
+    "ema, confidence": _ema(confidence="0.8"),
+    "ema, four orientations": _ema(orientations="4"),
+    "ema, two views": _ema(views="2"),
+    "ema, cut mix": _ema(cut_mix="{}"),
+    "ema, strong views": _ema(strong=STRONG),
+    "ema, cross": _ema(teacher='{type = "cross"}'),
     "supervised, flips": _flips("supervised"),
     "ours, flips": _flips("ours"),
 }

@@ -12,8 +12,7 @@ from ssns.perturb.engine import (
     OneOf,
     Sequence,
     default_augmentation,
-    default_corruption,
-    default_views,
+    paper_families,
 )
 from ssns.perturb.geometry import Elastic, FlipTranspose, Scale
 from ssns.perturb.intensity import Blur, Intensity, Noise, Sobel, StrongBlur
@@ -49,6 +48,5 @@ __all__ = [
     "StrongBlur",
     "Turn",
     "default_augmentation",
-    "default_corruption",
-    "default_views",
+    "paper_families",
 ]

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ssns.errors import UserError
 from ssns.losses import AbsoluteError, BinaryCrossEntropy, SquaredError
-from ssns.perturb import Engine, FlipTranspose, Patch, Sequence, default_corruption, default_views
+from ssns.perturb import Engine, FlipTranspose, Patch, Sequence, paper_families
 from ssns.perturb.draws import UnitRange
 from ssns.settings import Component
 from ssns.training.settings import TrainingSettings
@@ -111,7 +111,7 @@ class Restoration(Component):
     """Raw is restored from what perturbations left of it; every voxel counts (the paper's pre-training)."""
 
     type: Literal["restoration"] = "restoration"
-    perturbations: Engine = Field(default_factory=default_corruption, description="What the network has to undo.")
+    perturbations: Engine = Field(default_factory=paper_families, description="What the network has to undo.")
 
     def perturb(self, patch: Patch, generator: Generator) -> tuple[Tensor, Tensor]:
         """What the network sees of a patch, and which voxels of the clean one count, bool."""
@@ -200,7 +200,7 @@ class ConsistencyObjective(Component):
     clean: Engine = Field(
         Sequence(steps=(FlipTranspose(),)), description="What unlabelled patches go through before teacher and student."
     )
-    strong: Engine = Field(default_factory=default_views, description="What only the student's view goes through.")
+    strong: Engine = Field(default_factory=paper_families, description="What only the student's view goes through.")
     orientations: int = Field(
         1, ge=1, le=16, description="Of the clean patch that the teacher's affinities are averaged over."
     )
@@ -229,7 +229,7 @@ class ConsistencyObjective(Component):
         "honest", description="reference: affinities moved as if they were images, as in the paper's code."
     )
     cut_mix: CutMix | None = Field(
-        CutMix(), description="Exchange of boxes between labelled and unlabelled patches; none: no exchange."
+        None, description="Exchange of boxes between labelled and unlabelled patches; none: no exchange."
     )
 
     @property
