@@ -218,9 +218,19 @@ def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
 
 
 def minutes(run: Path) -> float:
-    """Of pre-training, the first network and training, validation left out."""
-    histories = [run / stage / "history.json" for stage in ("pretrain", "teach/train", "train")]
-    return sum(float(json.loads(each.read_text())[-1]["seconds"]) for each in histories if each.is_file()) / 60
+    """Of pre-training, of all networks, and of what is predicted and segmented for the next; validation left out."""
+    seconds, folder = learning_seconds(run / "pretrain") + learning_seconds(run / "train"), run / "teach"
+    while folder.is_dir():
+        made = (folder / "taught.stamp.json").stat().st_mtime - (folder / "train" / "done").stat().st_mtime
+        seconds += learning_seconds(folder / "train") + made
+        folder /= "teach"
+    return seconds / 60
+
+
+def learning_seconds(folder: Path) -> float:
+    """What a training took; 0 where there was none."""
+    history = folder / "history.json"
+    return float(json.loads(history.read_text())[-1]["seconds"]) if history.is_file() else 0.0
 
 
 def shown(values: Sequence[float]) -> str:

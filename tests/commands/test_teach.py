@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 from toy_experiment import LABELS, LOOP, make_toy, toy
 
+from ssns.checkpoint import load_checkpoint
 from ssns.commands.inputs import open_sources
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
@@ -99,3 +101,45 @@ def test_of_large_regions_boxes_are_taken(tmp_path):
         assert all(not first.overlaps(second) for first in boxes for second in boxes if first is not second)
         if count > 1:
             assert all(extent <= largest for box in boxes for extent, largest in zip(box.shape, BOX, strict=True))
+
+
+TWICE = TAUGHT | {"objective": TAUGHT["objective"] | {"rounds": 2}, "training__steps": 1}
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """The file of an experiment of two rounds, run."""
+    path = make_toy(tmp_path_factory.mktemp("twice"))
+    run_experiment(toy(path, **TWICE))
+    return path
+
+
+class TestRounds:
+    def test_the_second_segmentation_is_of_what_learned_from_the_first(self, twice):
+        last = RunFolder.of(toy(twice))
+        second, first = RunFolder(last.teaching), RunFolder(RunFolder(last.teaching).teaching)
+        assert [folder.bold.is_file() for folder in (last, second, first)] == [True, True, False]
+        steps = [load_checkpoint(folder.best).step for folder in (last, second, first)]
+        assert steps == [1, 1, 30]
+
+    def test_all_of_it_is_skipped_when_it_is_done(self, twice, capsys):
+        run_experiment(toy(twice, **TWICE))
+        assert "train from step" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("start", "near"), [("teacher", True), ("anew", False)])
+    def test_what_learns_begins_with_the_weights_of_its_teacher_or_anew(self, twice, start, near):
+        objective = TWICE["objective"] | {"start": start}
+        experiment = toy(twice, **TWICE | {"objective": objective, "training__optimizer": {"lr": 1e-9}})
+        run_experiment(experiment)
+        folder = RunFolder.of(experiment)
+        last, first = map(load_checkpoint, (folder.best, RunFolder(folder.teaching).best_teacher))
+        pairs = [(last.weights[name], tensor) for name, tensor in first.weights.items() if tensor.dim() > 1]
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs) == near
+
+
+def test_the_report_shows_pseudo_labels(taught):
+    experiment = toy(taught, **TAUGHT)
+    run_experiment(experiment)
+    folder = RunFolder.of(experiment)
+    assert folder.pseudo_labels_picture("a-target").is_file()
+    assert "a-target, pseudo-labels: raw, cautious and bold segments" in folder.report.read_text()

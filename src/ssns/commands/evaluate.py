@@ -27,30 +27,19 @@ from ssns.commands.run_folder import (
 )
 from ssns.commands.scoring import swept_scores
 from ssns.commands.segment import segmentation_stamp
+from ssns.commands.showing import show_middle
 from ssns.commands.terminal import console, say, warn
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
 from ssns.metrics import swc_files
-from ssns.report import (
-    COLUMNS,
-    chosen_sections,
-    comparison,
-    curves,
-    error_map,
-    section_overlay,
-    write_picture,
-    write_report,
-)
+from ssns.report import COLUMNS, chosen_sections, comparison, curves, error_map, write_report
 from ssns.segmentation import Method, value_of
-from ssns.space import Box, triple
+from ssns.training import PseudoLabelObjective
 from ssns.volume import Volume, open_volume
 
 FORMAT = 2
 """Counted up where ``scores.json``, ``objects.csv`` or the page hold something else than before."""
-
-PICTURE_SIDE = 1024
-"""Voxels along y and x of the picture of a part without labels."""
 
 WORST_SHOWN, WORST_TOLD = 10, 3
 """Neurons in the report, and on the terminal."""
@@ -99,7 +88,7 @@ def evaluate_experiment(
             scores=rows,
             settings_toml=resolved_toml(experiment),
             versions=provenance(experiment)["versions"],
-            pictures=[*pictures, *_training_curves(folder)],
+            pictures=[*pictures, *_training_curves(folder), *_pseudo_labels(experiment, folder)],
             notes=_notes(experiment, found, method),
             tables=[table for table in (sweep_table(folder), worst_table(worst) if worst else None) if table],
         )
@@ -219,13 +208,17 @@ def _compare(
 
 def _show(folder: RunFolder, part: Part) -> tuple[str, Path]:
     """Raw and segments side by side, in the middle of a part without labels."""
-    (z, y, x), path = part.box.shape, folder.path / part.name / "segments.png"
-    height, width = min(y, PICTURE_SIDE), min(x, PICTURE_SIDE)
-    middle = Box.of_shape((1, height, width), triple((z // 2, (y - height) // 2, (x - width) // 2)))
-    raw = part.source.raw.read(middle.shifted(part.box.start))[0]
-    segments = open_volume(folder.segmentation(part.name)).read(middle)[0]
-    write_picture(path, np.hstack([section_overlay(raw, segments, 0.0), section_overlay(raw, segments)]))
-    return f"{part.name}: raw and segments, {middle.shifted(part.box.start)}", path
+    segmentation, path = open_volume(folder.segmentation(part.name)), folder.path / part.name / "segments.png"
+    box = show_middle(path, part, lambda middle: [segmentation.read(middle)])
+    return f"{part.name}: raw and segments, {box}", path
+
+
+def _pseudo_labels(experiment: Experiment, folder: RunFolder) -> Pictures:
+    """What was learned beside labels, if that was a segmentation."""
+    if not isinstance(experiment.objective, PseudoLabelObjective):
+        return []
+    pictures = folder.teaching.glob(f"*/{folder.pseudo_labels_picture('').name}")
+    return [(f"{path.parent.name}, pseudo-labels: raw, cautious and bold segments", path) for path in sorted(pictures)]
 
 
 def _training_curves(folder: RunFolder) -> Pictures:

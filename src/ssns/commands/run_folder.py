@@ -59,6 +59,11 @@ class RunFolder:
         return self.path / "teach"
 
     @property
+    def best_teacher(self) -> Path:
+        """The checkpoint of that network."""
+        return RunFolder(self.teaching).best
+
+    @property
     def bold(self) -> Path:
         """The bold segment of each cautious one, of all pseudo-labels."""
         return self.teaching / "bold.npy"
@@ -66,6 +71,10 @@ class RunFolder:
     def pseudo_labels(self, part: str) -> Path:
         """Cautious segments of a part of the unlabelled regions."""
         return self.teaching / part / "pseudo_labels.zarr"
+
+    def pseudo_labels_picture(self, part: str) -> Path:
+        """The middle of a part: raw, cautious and bold segments."""
+        return self.teaching / part / "pseudo_labels.png"
 
     @property
     def best(self) -> Path:

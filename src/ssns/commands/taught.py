@@ -42,7 +42,10 @@ def taught_objective(experiment: Experiment) -> PseudoLabelObjective:
 
 
 def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -> Experiment:
-    """The experiment of the first network, in a folder of the run folder: its targets are the unlabelled regions."""
+    """The experiment of the network that teaches, in a folder of the run folder: its targets are unlabelled regions.
+
+    It is the first network, which learns from labels alone, or that of the round before.
+    """
     objective, folder = taught_objective(experiment), RunFolder.of(experiment)
     regions = {name: boxes for name, source in sources.items() if (boxes := source.boxes("unlabelled"))}
     total = sum(box.size for boxes in regions.values() for box in boxes)
@@ -51,15 +54,18 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
     for name, volume in experiment.volumes.items():
         taken = [part for box in regions.get(name, ()) for part in _some(box, objective.voxels / total, draws)]
         target = tuple(Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken)
-        volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
+        volumes[name] = volume.model_copy(update={"test": (), "target": target, "affinities": None})
+    first = objective.rounds == 1
+    before = objective.model_copy(update={"rounds": objective.rounds - 1})
     return experiment.model_copy(
         update={
             "name": folder.teaching.name,
             "runs": str(folder.path),
             "volumes": volumes,
             "pretraining": None,
-            "objective": SupervisedObjective(),
-            "training": objective.teacher,
+            "objective": SupervisedObjective() if first else before,
+            "training": objective.teacher if first else experiment.training,
+            "prediction": experiment.prediction.model_copy(update={"test_time": objective.test_time}),
             "segmentation": SegmentationSettings(method=DEFAULT_METHOD),
         }
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ssns.commands.affinities import open_affinities
 from ssns.commands.choosing import choose_method
@@ -10,28 +14,40 @@ from ssns.commands.inputs import open_sources, parts
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder, keep_experiment, made_now
 from ssns.commands.segment import check_memory
+from ssns.commands.showing import show_middle
 from ssns.commands.taught import taught_objective, taught_parts, taught_stamp, teachers_experiment
 from ssns.commands.terminal import progress_bar, say
 from ssns.commands.train import check_training, start_of_training, train_experiment
 from ssns.experiment import Experiment
-from ssns.segmentation.pseudo_labels import pseudo_labels
+from ssns.segmentation.pseudo_labels import PseudoLabels, pseudo_labels
+from ssns.space import Box
+from ssns.training import PseudoLabelObjective
 from ssns.volume import write_volume
 
 
-def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
-    """Train the first network, predict and segment, or go on, or say that it is done."""
+def teach_experiment(experiment: Experiment, *, start: Path | None = None, verify: bool = False) -> None:
+    """Train what teaches, predict and segment, or go on, or say that it is done; the rounds before come first.
+
+    Args:
+        experiment: The experiment.
+        start: The checkpoint that the first network takes weights over from; None: that of `start_of_training`.
+        verify: Compare the data of inputs, not only their size and time.
+    """
     margin, folder = taught_objective(experiment).margin, RunFolder.of(experiment)
     sources = open_sources(experiment)
     check_training(experiment, sources)
     teacher = teachers_experiment(experiment, sources)
     taught = taught_parts(teacher, sources)
     check_memory(taught)
-    start = start_of_training(experiment, folder, sources)
+    start = start or start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
     if stamp.holds(folder.bold, "teach"):
         return
     keep_experiment(experiment, folder, "teach")
-    say(f"teach: a first network learns from labels alone, in {folder.teaching}")
+    if isinstance(teacher.objective, PseudoLabelObjective):
+        teach_experiment(teacher, start=start, verify=verify)
+    else:
+        say(f"teach: a first network learns from labels alone, in {folder.teaching}")
     train_experiment(teacher, start=start, verify=verify)
     predict_experiment(teacher, verify=verify)
     own = RunFolder.of(teacher)
@@ -51,6 +67,12 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
                 origin=given.origin,
                 attributes=made_now(),
             )
+            show_middle(folder.pseudo_labels_picture(part.name), part, _both(found))
             bold.append(found.bold[1:] + np.uint32(first))
             bar(done, len(taught))
         np.save(folder.bold, np.concatenate(bold))
+
+
+def _both(found: PseudoLabels) -> Callable[[Box], list[NDArray[np.uint32]]]:
+    """Cautious and bold segments of a box."""
+    return lambda box: [found.ids[box.slices], found.bold[found.ids[box.slices]]]

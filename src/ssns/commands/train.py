@@ -20,7 +20,7 @@ from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
 from ssns.sampling import LabelledPatches, RawPatches
-from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective
+from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective, TransferSettings
 from ssns.volume.normalization import IntensityRange, Normalization
 from ssns.zoo import PREFIX, weights_path
 
@@ -44,7 +44,7 @@ def train_experiment(experiment: Experiment, *, start: Path | None = None, verif
 
     Args:
         experiment: The experiment.
-        start: The checkpoint that weights are taken over from; None: that of `start_of_training`.
+        start: The checkpoint that the first network takes weights over from; None: that of `start_of_training`.
         verify: Compare the data of inputs, not only their size and time.
     """
     folder = RunFolder.of(experiment)
@@ -53,13 +53,14 @@ def train_experiment(experiment: Experiment, *, start: Path | None = None, verif
     check_memory([part for part in parts(experiment, inputs.watched) if part.role == "validation"])
     start = start or start_of_training(experiment, folder, sources)
     _check_taught(experiment, folder, sources, start)
+    begin = _Start.of(experiment, folder, start)
 
     def learn() -> None:
         if is_first_process():
             keep_experiment(experiment, folder, "train")
-        _fit(experiment, folder, inputs, start)
+        _fit(experiment, folder, inputs, begin)
 
-    stamp = _stamp(experiment, folder, inputs, start, verify=verify)
+    stamp = _stamp(experiment, folder, inputs, begin.checkpoint, verify=verify)
     best = learned_once("train", stamp, experiment.training, learn)
     if not is_first_process():
         raise SystemExit(0)  # the first one goes on alone
@@ -204,7 +205,23 @@ def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Pa
     return Stamp(folder.training / "stamp.json", describe, verify)
 
 
-def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path | None) -> None:
+@dataclass(frozen=True)
+class _Start:
+    """What a network takes over: the checkpoint, if any, and what of it."""
+
+    checkpoint: Path | None
+    transfer: TransferSettings
+
+    @classmethod
+    def of(cls, experiment: Experiment, folder: RunFolder, first: Path | None) -> _Start:
+        """That of the first network, or of one that goes on from what has taught it."""
+        objective = experiment.objective
+        if isinstance(objective, PseudoLabelObjective) and objective.start == "teacher":
+            return cls(folder.best_teacher, TransferSettings(parts="all"))
+        return cls(first, experiment.transfer)
+
+
+def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: _Start) -> None:
     """Put the objective and its validation together, and train."""
     import torch
 
@@ -224,7 +241,7 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     objective = _objective(experiment, inputs, ranges, networks, process, fabric)
     _warn_of_initial_statistics(experiment, objective.network)
     if networks.told:
-        say(f"train: from {start}: {networks.told}")
+        say(f"train: from {start.checkpoint}: {networks.told}")
     checkpoint = Checkpoint(
         experiment.network,
         {},
@@ -252,14 +269,14 @@ class _Networks:
     """Makes the networks of a training, with what they take over.
 
     Attributes:
-        experiment: Its network and transfer.
-        start: The checkpoint that weights are taken over from, if any.
+        experiment: Its network and offsets.
+        start: What is taken over.
         rates: Share of the learning rate of parameters that were taken over.
         told: What became of the weights, for the user.
     """
 
     experiment: Experiment
-    start: Path | None
+    start: _Start
     rates: dict[nn.Parameter, float] = field(default_factory=dict)
     told: str = ""
 
@@ -268,12 +285,12 @@ class _Networks:
         from ssns.checkpoint import load_checkpoint
         from ssns.training.transfer import transfer_weights
 
-        settings = self.experiment.transfer
+        checkpoint, settings = self.start.checkpoint, self.start.transfer
         network = self.experiment.network.build(len(self.experiment.learned_offsets))
-        if self.start is not None:
-            taken = transfer_weights(network, load_checkpoint(self.start).weights, settings)
+        if checkpoint is not None:
+            taken = transfer_weights(network, load_checkpoint(checkpoint).weights, settings)
             if not taken.loaded:
-                raise UserError(f"transfer: nothing in {self.start} fits the network: {taken}: train without it")
+                raise UserError(f"transfer: nothing in {checkpoint} fits the network: {taken}: train without it")
             self.rates.update(dict.fromkeys(taken.parameters, settings.learning_rate))
             self.told = str(taken)
         return network

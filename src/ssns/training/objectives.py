@@ -247,7 +247,19 @@ class PseudoLabelObjective(Component):
 
     type: Literal["pseudo_labels"] = "pseudo_labels"
     teacher: TrainingSettings = Field(
-        TrainingSettings(), description="The training of that network, on labelled patches alone."
+        TrainingSettings(), description="The training of the first network, on labelled patches alone."
+    )
+    rounds: int = Field(
+        1,
+        gt=0,
+        description="How often unlabelled regions are segmented: by the first network, then by what has learned from"
+        " the segmentation before; a training follows each.",
+    )
+    start: Literal["teacher", "anew"] = Field(
+        "teacher", description="What learns from a segmentation begins with the weights of its teacher, or anew."
+    )
+    test_time: Literal["none", "flips", "all"] = Field(
+        "none", description="Symmetries that a teacher's affinities are averaged over; see prediction.test_time."
     )
     margin: float = Field(
         0.1,
