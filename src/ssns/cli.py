@@ -123,11 +123,11 @@ def pretrain(context: typer.Context, experiment: ExperimentFile, verify: Verify 
 
 
 @app.command(context_settings=SETTINGS, epilog=EPILOG)
-def teach(context: typer.Context, experiment: ExperimentFile, verify: Verify = False) -> None:
+def teach(context: typer.Context, experiment: ExperimentFile, start: Start = None, verify: Verify = False) -> None:
     """Train a first network on the labelled sections, and segment unlabelled ones with it for `train` to learn from."""
     from ssns.commands.teach import teach_experiment
 
-    with _opened(experiment, context) as opened:
+    with _opened(experiment, context, start=start) as opened:
         teach_experiment(opened, verify=verify)
 
 

@@ -129,7 +129,9 @@ class TestRounds:
     @pytest.mark.parametrize(("start", "near"), [("teacher", True), ("anew", False)])
     def test_what_learns_begins_with_the_weights_of_its_teacher_or_anew(self, twice, start, near):
         objective = TWICE["objective"] | {"start": start}
-        experiment = toy(twice, **TWICE | {"objective": objective, "training__optimizer": {"lr": 1e-9}})
+        experiment = toy(
+            twice, **TWICE | {"objective": objective, "training__optimizer": {"lr": 1e-9}, "transfer__parts": "all"}
+        )
         run_experiment(experiment)
         folder = RunFolder.of(experiment)
         last, first = map(load_checkpoint, (folder.best, RunFolder(folder.teaching).best_teacher))

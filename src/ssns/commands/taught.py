@@ -65,7 +65,6 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
             "pretraining": None,
             "objective": SupervisedObjective() if first else before,
             "training": objective.teacher if first else experiment.training,
-            "prediction": experiment.prediction.model_copy(update={"test_time": objective.test_time}),
             "segmentation": SegmentationSettings(method=DEFAULT_METHOD),
         }
     )

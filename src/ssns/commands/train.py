@@ -20,7 +20,7 @@ from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
 from ssns.sampling import LabelledPatches, RawPatches
-from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective, TransferSettings
+from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective
 from ssns.volume.normalization import IntensityRange, Normalization
 from ssns.zoo import PREFIX, weights_path
 
@@ -53,14 +53,14 @@ def train_experiment(experiment: Experiment, *, start: Path | None = None, verif
     check_memory([part for part in parts(experiment, inputs.watched) if part.role == "validation"])
     start = start or start_of_training(experiment, folder, sources)
     _check_taught(experiment, folder, sources, start)
-    begin = _Start.of(experiment, folder, start)
+    begin = _begins_with(experiment, folder, start)
 
     def learn() -> None:
         if is_first_process():
             keep_experiment(experiment, folder, "train")
         _fit(experiment, folder, inputs, begin)
 
-    stamp = _stamp(experiment, folder, inputs, begin.checkpoint, verify=verify)
+    stamp = _stamp(experiment, folder, inputs, begin, verify=verify)
     best = learned_once("train", stamp, experiment.training, learn)
     if not is_first_process():
         raise SystemExit(0)  # the first one goes on alone
@@ -205,23 +205,15 @@ def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Pa
     return Stamp(folder.training / "stamp.json", describe, verify)
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What a network takes over: the checkpoint, if any, and what of it."""
-
-    checkpoint: Path | None
-    transfer: TransferSettings
-
-    @classmethod
-    def of(cls, experiment: Experiment, folder: RunFolder, first: Path | None) -> _Start:
-        """That of the first network, or of one that goes on from what has taught it."""
-        objective = experiment.objective
-        if isinstance(objective, PseudoLabelObjective) and objective.start == "teacher":
-            return cls(folder.best_teacher, TransferSettings(parts="all"))
-        return cls(first, experiment.transfer)
+def _begins_with(experiment: Experiment, folder: RunFolder, first: Path | None) -> Path | None:
+    """The checkpoint that a network takes weights over from: that of the first one, or what has taught it."""
+    objective = experiment.objective
+    if isinstance(objective, PseudoLabelObjective) and objective.start == "teacher":
+        return folder.best_teacher
+    return first
 
 
-def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: _Start) -> None:
+def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path | None) -> None:
     """Put the objective and its validation together, and train."""
     import torch
 
@@ -241,7 +233,7 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: _Sta
     objective = _objective(experiment, inputs, ranges, networks, process, fabric)
     _warn_of_initial_statistics(experiment, objective.network)
     if networks.told:
-        say(f"train: from {start.checkpoint}: {networks.told}")
+        say(f"train: from {start}: {networks.told}")
     checkpoint = Checkpoint(
         experiment.network,
         {},
@@ -269,14 +261,14 @@ class _Networks:
     """Makes the networks of a training, with what they take over.
 
     Attributes:
-        experiment: Its network and offsets.
-        start: What is taken over.
+        experiment: Its network and transfer.
+        start: The checkpoint that weights are taken over from, if any.
         rates: Share of the learning rate of parameters that were taken over.
         told: What became of the weights, for the user.
     """
 
     experiment: Experiment
-    start: _Start
+    start: Path | None
     rates: dict[nn.Parameter, float] = field(default_factory=dict)
     told: str = ""
 
@@ -285,12 +277,12 @@ class _Networks:
         from ssns.checkpoint import load_checkpoint
         from ssns.training.transfer import transfer_weights
 
-        checkpoint, settings = self.start.checkpoint, self.start.transfer
+        settings = self.experiment.transfer
         network = self.experiment.network.build(len(self.experiment.learned_offsets))
-        if checkpoint is not None:
-            taken = transfer_weights(network, load_checkpoint(checkpoint).weights, settings)
+        if self.start is not None:
+            taken = transfer_weights(network, load_checkpoint(self.start).weights, settings)
             if not taken.loaded:
-                raise UserError(f"transfer: nothing in {checkpoint} fits the network: {taken}: train without it")
+                raise UserError(f"transfer: nothing in {self.start} fits the network: {taken}: train without it")
             self.rates.update(dict.fromkeys(taken.parameters, settings.learning_rate))
             self.told = str(taken)
         return network

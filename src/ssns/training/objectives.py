@@ -172,7 +172,7 @@ class PretrainingSettings(Component):
 
 
 class TransferSettings(Component):
-    """What training takes over from pre-training."""
+    """What training takes over from pre-training, from trained weights or from a teacher."""
 
     checkpoint: str | None = Field(
         None, description="Weights to start from, a file or zoo:NAME; none: of this experiment's pre-training."
@@ -256,10 +256,9 @@ class PseudoLabelObjective(Component):
         " the segmentation before; a training follows each.",
     )
     start: Literal["teacher", "anew"] = Field(
-        "teacher", description="What learns from a segmentation begins with the weights of its teacher, or anew."
-    )
-    test_time: Literal["none", "flips", "all"] = Field(
-        "none", description="Symmetries that a teacher's affinities are averaged over; see prediction.test_time."
+        "teacher",
+        description="What learns from a segmentation takes weights over from its teacher, of the parts that"
+        " transfer.parts names, or begins anew.",
     )
     margin: float = Field(
         0.1,
