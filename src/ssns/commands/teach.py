@@ -74,5 +74,13 @@ def teach_experiment(experiment: Experiment, *, start: Path | None = None, verif
 
 
 def _both(found: PseudoLabels) -> Callable[[Box], list[NDArray[np.uint32]]]:
-    """Cautious and bold segments of a box."""
-    return lambda box: [found.ids[box.slices], found.bold[found.ids[box.slices]]]
+    """Cautious segments of a box, and bold ones, each by the id of the largest cautious one in it."""
+
+    def segments(box: Box) -> list[NDArray[np.uint32]]:
+        ids = found.ids[box.slices]
+        by_size = np.argsort(np.bincount(ids.ravel(), minlength=len(found.bold)))
+        largest = np.zeros(int(found.bold.max()) + 1, np.uint32)
+        largest[found.bold[by_size]] = by_size  # of those of one bold segment the last is kept
+        return [ids, largest[found.bold[ids]]]
+
+    return segments
