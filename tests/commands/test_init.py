@@ -19,7 +19,7 @@ from ssns.errors import UserError
 from ssns.experiment import load_experiment
 from ssns.sampling import LabelledPatches
 from ssns.space import Box
-from ssns.training.objectives import ConsistencyObjective, SupervisedObjective
+from ssns.training.objectives import PseudoLabelObjective, SupervisedObjective
 from ssns.volume.normalization import IntensityRange, PercentileNormalization
 
 
@@ -78,9 +78,8 @@ def test_of_much_that_is_labelled_so_much_is_held_out_that_run_can_use_it(folder
 def test_all_of_raw_is_learned_from(folder):
     experiment, table = init(folder)
     assert table["volumes"]["raw"]["unlabelled"] == "0:40"
-    assert isinstance(experiment.objective, ConsistencyObjective)
-    assert 0 < experiment.objective.warmup < experiment.training.steps
-    assert experiment.pretraining.training.patch == experiment.training.patch
+    assert isinstance(experiment.objective, PseudoLabelObjective)
+    assert experiment.objective.teacher.patch == experiment.training.patch
     assert experiment.normalization == PercentileNormalization(sections="levelled")
 
 
@@ -124,7 +123,7 @@ def test_the_rest_of_labels_that_cover_all_of_raw_is_unlabelled(folder):
     tifffile.imwrite("labels.tif", LABELS)
     experiment, table = init(folder, sections="0:5")
     assert table["volumes"]["raw"]["unlabelled"] == "0:40"
-    assert isinstance(experiment.objective, ConsistencyObjective)
+    assert isinstance(experiment.objective, PseudoLabelObjective)
 
 
 def test_what_was_found_is_told(folder, capsys):
