@@ -50,6 +50,13 @@ def test_boxes_are_sets_of_voxels(a, b):
     assert voxels(a) | voxels(b) <= voxels(a.bounding(b))
 
 
+@given(boxes, boxes)
+def test_what_is_left_of_a_box_without_another_is_covered_once(a, b):
+    parts = [voxel for part in a.without(b) for voxel in voxels(part)]
+    assert len(parts) == len(set(parts))
+    assert set(parts) == voxels(a) - voxels(b)
+
+
 @given(boxes, triples)
 def test_moving_and_changing_the_frame_undo_each_other(box, by):
     assert box.shifted(by).relative_to(by) == box

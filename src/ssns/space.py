@@ -98,6 +98,23 @@ class Box:
         """Whether every voxel of ``other`` is in this box."""
         return self.intersection(other).size == other.size
 
+    def without(self, other: Box) -> list[Box]:
+        """Boxes that hold each voxel of this one which is not in the other, once."""
+        common, rest, parts = self.intersection(other), self, []
+        if not common.size:
+            return [self] if self.size else []
+        for axis in range(3):
+            parts += [rest._along(axis, rest.start[axis], common.start[axis])]
+            parts += [rest._along(axis, common.stop[axis], rest.stop[axis])]
+            rest = rest._along(axis, common.start[axis], common.stop[axis])
+        return [part for part in parts if part.size]
+
+    def _along(self, axis: int, start: int, stop: int) -> Box:
+        """This box with another range along an axis."""
+        ranges = list(zip(self.start, self.stop, strict=True))
+        ranges[axis] = (start, stop)
+        return Box(triple(begin for begin, _ in ranges), triple(end for _, end in ranges))
+
     def bounding(self, other: Box) -> Box:
         """The smallest box that holds both."""
         return Box(

@@ -7,11 +7,12 @@ from ssns.checkpoint import load_checkpoint
 from ssns.commands.inputs import open_sources
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.taught import BOX, taught_parts, teachers_experiment
+from ssns.commands.taught import BOX, taught_parts, taught_volumes, teachers_experiment
 from ssns.commands.teach import teach_experiment
 from ssns.commands.train import train_experiment
 from ssns.errors import UserError
 from ssns.volume import open_volume
+from ssns.volume.normalization import IntensityRange
 
 TEACHER = LOOP | {"steps": 30, "save_every": 30, "validate_every": 30}
 TAUGHT = {
@@ -101,6 +102,18 @@ def test_of_large_regions_boxes_are_taken(tmp_path):
         assert all(not first.overlaps(second) for first in boxes for second in boxes if first is not second)
         if count > 1:
             assert all(extent <= largest for box in boxes for extent, largest in zip(box.shape, BOX, strict=True))
+
+
+def test_where_there_are_labels_they_are_learned_in_the_place_of_pseudo_labels(taught):
+    experiment = toy(taught, **TAUGHT | {"volumes__a__labelled": "8:12"})
+    sources = open_sources(experiment)
+    volumes, _ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
+    assert [str(box) for volume in volumes for box in volume.boxes] == ["z 12..24, y 0..48, x 0..48"]
+
+
+def test_unlabelled_regions_that_are_all_labelled_are_refused(taught):
+    with pytest.raises(UserError, match="wanted unlabelled regions that reach beyond the labelled ones, got none"):
+        teach_experiment(toy(taught, **TAUGHT | {"volumes__a__labelled": "8:24"}))
 
 
 TWICE = TAUGHT | {"objective": TAUGHT["objective"] | {"rounds": 2}, "training__steps": 1}

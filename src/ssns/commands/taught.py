@@ -71,9 +71,19 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
 
 
 def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Part]:
-    """The boxes that the first network segments."""
+    """The boxes that the teacher segments.
+
+    Raises:
+        UserError: There are labels for all of them.
+    """
     own = {name: replace(source, settings=teacher.volumes[name]) for name, source in sources.items()}
-    return [part for part in parts(teacher, own) if part.role == "target"]
+    taught = [part for part in parts(teacher, own) if part.role == "target" and _not_labelled(part)]
+    if not taught:
+        raise UserError(
+            "volumes: wanted unlabelled regions that reach beyond the labelled ones, got none: name more of raw as"
+            " volumes.NAME.unlabelled, or set objective.type to supervised"
+        )
+    return taught
 
 
 def taught_stamp(
@@ -112,19 +122,27 @@ def taught_stamp(
 def taught_volumes(
     experiment: Experiment, sources: Mapping[str, Source], ranges: Mapping[str, IntensityRange]
 ) -> tuple[list[LabelledVolume], NDArray[np.uint32]]:
-    """Raw with cautious pseudo-labels, and the bold segment of each cautious one."""
+    """Raw with cautious pseudo-labels where there are no labels, and the bold segment of each cautious one."""
     folder = RunFolder.of(experiment)
     volumes = [
         LabelledVolume(
             raw=sources[part.source.name].raw,
             labels=open_volume(folder.pseudo_labels(part.name)),
             labels_start=part.box.start,
-            boxes=(part.box,),
+            boxes=_not_labelled(part),
             intensity=ranges[part.source.name],
         )
         for part in taught_parts(teachers_experiment(experiment, sources), sources)
     ]
     return volumes, np.load(folder.bold)
+
+
+def _not_labelled(part: Part) -> tuple[Box, ...]:
+    """What of a part has no labels to learn from."""
+    boxes = [part.box]
+    for labelled in part.source.boxes("labelled"):
+        boxes = [rest for box in boxes for rest in box.without(labelled)]
+    return tuple(boxes)
 
 
 def _some(box: Box, share: float, draws: np.random.Generator) -> Iterator[Box]:
