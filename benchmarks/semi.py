@@ -218,12 +218,10 @@ def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
 
 
 def minutes(run: Path) -> float:
-    """Of pre-training, of all networks, and of what is predicted and segmented for the next; validation left out."""
-    seconds, folder = learning_seconds(run / "pretrain") + learning_seconds(run / "train"), run / "teach"
-    while folder.is_dir():
-        made = (folder / "taught.stamp.json").stat().st_mtime - (folder / "train" / "done").stat().st_mtime
-        seconds += learning_seconds(folder / "train") + made
-        folder /= "teach"
+    """Of pre-training, of both networks, and of what the first one predicts and segments; validation left out."""
+    seconds = sum(learning_seconds(run / stage) for stage in ("pretrain", "teach/train", "train"))
+    if (taught := run / "teach" / "taught.stamp.json").is_file():
+        seconds += taught.stat().st_mtime - (run / "teach" / "train" / "done").stat().st_mtime
     return seconds / 60
 
 

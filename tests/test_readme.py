@@ -18,7 +18,7 @@ COMMANDS = [shlex.split(line, comments=True) for _, text in BLOCKS for line in t
 COMMANDS = [words[1:] for words in COMMANDS if words[0] == "ssns"]
 SMALL = [
     "--training.steps", "2", "--training.patch", "[4, 32, 32]", "--training.validate_every", "2",
-    "--network.filters", "[4, 8]",
+    "--network.filters", "[4, 8]", "--objective.teacher_steps", "2",
 ]  # fmt: skip
 
 

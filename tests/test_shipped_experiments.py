@@ -111,5 +111,5 @@ def on_stand_in(experiment, stand_in, tmp_path):
     if table["pretraining"] is not None:
         changes["pretraining"] = {"training": step}
     if experiment.objective.type == "pseudo_labels":
-        changes["objective"] = {"teacher": step}
+        changes["objective"] = {"teacher_steps": 1}
     return Experiment.model_validate(merged(table, changes) | {"volumes": {"a": names | roles}})

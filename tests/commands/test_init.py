@@ -79,7 +79,7 @@ def test_all_of_raw_is_learned_from(folder):
     experiment, table = init(folder)
     assert table["volumes"]["raw"]["unlabelled"] == "0:40"
     assert isinstance(experiment.objective, PseudoLabelObjective)
-    assert experiment.objective.teacher.patch == experiment.training.patch
+    assert experiment.objective.teacher_steps > experiment.training.steps
     assert experiment.normalization == PercentileNormalization(sections="levelled")
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from toy_training import CHECKPOINT, LABELS, NETWORK, PATCH, RAW, consistency, fitness, settings, supervised, volume
+from toy_training import CHECKPOINT, LABELS, NETWORK, PATCH, RAW, fitness, settings, supervised, volume
 
 from ssns.checkpoint import load_checkpoint
 from ssns.errors import UserError
@@ -121,54 +121,6 @@ class TestResumedEqualsUninterrupted:
         best = run(uninterrupted, objective=objective)
         assert equal(outcome(uninterrupted), before)
         assert best.step == before["best"][0]
-
-
-class TestAverage:
-    def test_a_moving_average_of_the_weights_is_validated_and_saved(self, tmp_path):
-        objective = supervised()
-        passed = [{name: tensor.clone() for name, tensor in objective.network.state_dict().items()}]
-        judged = {}
-
-        def remember(step):
-            passed.append({name: tensor.clone() for name, tensor in objective.network.state_dict().items()})
-
-        def validate(network, step):
-            judged[step] = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-            return {"voi_sum": 1 / step}
-
-        objective.after_update = remember
-        best = run(tmp_path, objective=objective, validate=validate, average=0.7)
-        average = passed[0]
-        for step, weights in enumerate(passed[1:]):
-            keep = min(1 - 1 / (step + 2), 0.7)
-            average = {
-                name: tensor * keep + weights[name] * (1 - keep) if tensor.is_floating_point() else weights[name]
-                for name, tensor in average.items()
-            }
-        torch.testing.assert_close(judged[8], average)
-        assert equal(best.weights, judged[8])
-        assert not equal(dict(best.weights), passed[-1])
-
-    @pytest.mark.parametrize("kind", ["labels alone", "mean teacher"])
-    def test_a_resumed_run_equals_an_uninterrupted_one(self, tmp_path, kind):
-        make = {"labels alone": supervised, "mean teacher": consistency}[kind]
-        objective = make()
-        move = objective.after_update
-
-        def stopped(step):
-            move(step)
-            if step == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        objective.after_update = stopped
-        with pytest.raises(TrainingInterrupted):
-            run(tmp_path / "stopped", objective=objective, average=0.7)
-        run(tmp_path / "stopped", objective=make(1), average=0.7)
-        run(tmp_path / "whole", objective=make(), average=0.7)
-        assert equal(outcome(tmp_path / "stopped"), outcome(tmp_path / "whole"))
-        stopped, whole = (load_checkpoint(tmp_path / name / "last.pt").state for name in ("stopped", "whole"))
-        assert equal(stopped["averaged"], whole["averaged"])
-        assert equal(stopped["network"], whole["network"])
 
 
 class TestCheckpoints:

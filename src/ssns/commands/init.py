@@ -64,12 +64,11 @@ class Recipe:
     def tables(self, patch: Sequence[int], *, supervised: bool) -> dict[str, Any]:
         """The tables of the experiment."""
         loop = {"patch": list(patch), **self.loop}
-        alone = {"steps": self.first, **loop}
         if supervised:
-            return {"network": dict(self.network), "training": alone}
+            return {"network": dict(self.network), "training": {"steps": self.first, **loop}}
         return {
             "network": dict(self.network),
-            "objective": {"type": "pseudo_labels", "teacher": alone},
+            "objective": {"type": "pseudo_labels", "teacher_steps": self.first},
             "training": {"steps": self.second, **loop},
         }
 

@@ -42,10 +42,7 @@ def taught_objective(experiment: Experiment) -> PseudoLabelObjective:
 
 
 def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -> Experiment:
-    """The experiment of the network that teaches, in a folder of the run folder: its targets are unlabelled regions.
-
-    It is the first network, which learns from labels alone, or that of the round before.
-    """
+    """The experiment of the first network, in a folder of the run folder: its targets are the unlabelled regions."""
     objective, folder = taught_objective(experiment), RunFolder.of(experiment)
     regions = {name: boxes for name, source in sources.items() if (boxes := source.boxes("unlabelled"))}
     total = sum(box.size for boxes in regions.values() for box in boxes)
@@ -54,24 +51,24 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
     for name, volume in experiment.volumes.items():
         taken = [part for box in regions.get(name, ()) for part in _some(box, objective.voxels / total, draws)]
         target = tuple(Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken)
-        volumes[name] = volume.model_copy(update={"test": (), "target": target, "affinities": None})
-    first = objective.rounds == 1
-    before = objective.model_copy(update={"rounds": objective.rounds - 1})
+        volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
     return experiment.model_copy(
         update={
             "name": folder.teaching.name,
             "runs": str(folder.path),
             "volumes": volumes,
             "pretraining": None,
-            "objective": SupervisedObjective() if first else before,
-            "training": objective.teacher if first else experiment.training,
+            "objective": SupervisedObjective(),
+            "training": experiment.training.model_copy(
+                update={"steps": objective.teacher_steps or experiment.training.steps}
+            ),
             "segmentation": SegmentationSettings(method=DEFAULT_METHOD),
         }
     )
 
 
 def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Part]:
-    """The boxes that the teacher segments.
+    """The boxes that the first network segments.
 
     Raises:
         UserError: There are labels for all of them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,33 +20,23 @@ from ssns.commands.train import check_training, start_of_training, train_experim
 from ssns.experiment import Experiment
 from ssns.segmentation.pseudo_labels import PseudoLabels, pseudo_labels
 from ssns.space import Box
-from ssns.training import PseudoLabelObjective
 from ssns.volume import write_volume
 
 
-def teach_experiment(experiment: Experiment, *, start: Path | None = None, verify: bool = False) -> None:
-    """Train what teaches, predict and segment, or go on, or say that it is done; the rounds before come first.
-
-    Args:
-        experiment: The experiment.
-        start: The checkpoint that the first network takes weights over from; None: that of `start_of_training`.
-        verify: Compare the data of inputs, not only their size and time.
-    """
+def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
+    """Train the first network, predict and segment, or go on, or say that it is done."""
     margin, folder = taught_objective(experiment).margin, RunFolder.of(experiment)
     sources = open_sources(experiment)
     check_training(experiment, sources)
     teacher = teachers_experiment(experiment, sources)
     taught = taught_parts(teacher, sources)
     check_memory(taught)
-    start = start or start_of_training(experiment, folder, sources)
+    start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
     if stamp.holds(folder.bold, "teach"):
         return
     keep_experiment(experiment, folder, "teach")
-    if isinstance(teacher.objective, PseudoLabelObjective):
-        teach_experiment(teacher, start=start, verify=verify)
-    else:
-        say(f"teach: a first network learns from labels alone, in {folder.teaching}")
+    say(f"teach: a first network learns from labels alone, in {folder.teaching}")
     train_experiment(teacher, start=start, verify=verify)
     predict_experiment(teacher, verify=verify)
     own = RunFolder.of(teacher)

@@ -6,7 +6,6 @@ A resumed run equals an uninterrupted one, to the bit on one CPU: all draws of a
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import math
@@ -36,7 +35,6 @@ from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
 from ssns.losses import Total, alone
 from ssns.networks.precision import fast_precision
-from ssns.training.averaging import kept, move_average
 from ssns.training.settings import TrainingSettings
 
 SCORE = "voi_sum"
@@ -55,10 +53,7 @@ class Objective(Protocol):
 
     @property
     def judged(self) -> nn.Module:
-        """What is validated, saved as the weights and predicts in the end, or a moving average of it.
-
-        It is a part of ``network``, or follows it.
-        """
+        """What is validated, saved as the weights and predicts in the end; a part of ``network``, or follows it."""
         ...
 
     def draw(self, micro_step: int) -> Any:
@@ -259,15 +254,9 @@ class _Run:
         self.network.to(fabric.device)
         objective.judged.to(device=fabric.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         optimizer = settings.optimizer.build(_groups(self.network, rates))
-        self.average = None if settings.average is None else copy.deepcopy(objective.judged).requires_grad_(False)
         objective.network, self.optimizer = fabric.setup(self.network, optimizer)
         folder.mkdir(parents=True, exist_ok=True)
         self.writer = SummaryWriter(str(folder / "curves")) if fabric.is_global_zero else None
-
-    @property
-    def judged(self) -> nn.Module:
-        """What is validated, saved as the weights and predicts in the end."""
-        return self.objective.judged if self.average is None else self.average
 
     def resume(self) -> None:
         """Take up the state of ``last.pt``, if there is one."""
@@ -276,8 +265,7 @@ class _Run:
             return
         saved = load_checkpoint(path)
         self.network.load_state_dict(dict(saved.state.get("network", saved.weights)))
-        self.objective.judged.load_state_dict(dict(saved.state.get("averaged", saved.weights)))
-        self.judged.load_state_dict(dict(saved.weights))
+        self.objective.judged.load_state_dict(dict(saved.weights))
         self.optimizer.load_state_dict(dict(saved.state["optimizer"]))
         self.fabric._precision.load_state_dict(dict(saved.state["precision"]))
         self.progress = _Progress(**saved.state["progress"])
@@ -291,15 +279,14 @@ class _Run:
             "precision": self.fabric._precision.state_dict(),
             "progress": vars(self.progress) | {"history": list(self.progress.history)},
         }
-        if self.judged is not self.objective.network:
+        judged = self.objective.judged
+        if judged is not self.objective.network:
             state["network"] = self.network.state_dict()
-        if self.average is not None:
-            state["averaged"] = self.objective.judged.state_dict()
         save_checkpoint(
             self.folder / name,
             replace(
                 self.checkpoint,
-                weights=self.judged.state_dict(),
+                weights=judged.state_dict(),
                 step=self.progress.step,
                 scores=self.progress.scores,
                 state=state,
@@ -353,8 +340,6 @@ class _Run:
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=settings.clip)
         self.optimizer.step()
         self.objective.after_update(progress.step)
-        if self.average is not None and settings.average is not None:
-            move_average(self.average, self.objective.judged, kept(settings.average, progress.step))
         progress.step += 1
         progress.seconds += time.monotonic() - begin
         self._after(values, rate)
@@ -404,7 +389,7 @@ class _Run:
 
     def _validate(self, validate: Validate) -> None:
         begin = time.monotonic()
-        judged = self.judged
+        judged = self.objective.judged
         judged.eval()
         # The bare network: that of several processes would wait for the others, which do not validate.
         bare = judged.module if isinstance(judged, _FabricModule) else judged

@@ -246,18 +246,14 @@ class PseudoLabelObjective(Component):
     """Labelled patches, and unlabelled raw as a network trained before has segmented it, where that is certain."""
 
     type: Literal["pseudo_labels"] = "pseudo_labels"
-    teacher: TrainingSettings = Field(
-        TrainingSettings(), description="The training of the first network, on labelled patches alone."
-    )
-    rounds: int = Field(
-        1,
-        gt=0,
-        description="How often unlabelled regions are segmented: by the first network, then by what has learned from"
-        " the segmentation before; a training follows each.",
+    teacher_steps: PositiveInt | None = Field(
+        None,
+        description="Optimiser steps of that network, on labelled patches alone and else as training says; none:"
+        " training.steps.",
     )
     start: Literal["teacher", "anew"] = Field(
         "teacher",
-        description="What learns from a segmentation takes weights over from its teacher, of the parts that"
+        description="What learns from the segmentation takes weights over from that network, of the parts that"
         " transfer.parts names, or begins anew.",
     )
     margin: float = Field(

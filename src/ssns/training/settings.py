@@ -133,11 +133,6 @@ class TrainingSettings(Component):
     optimizer: OptimizerSettings = Field(AdamW(), description="What moves the weights.")
     schedule: Schedule = Field(Cosine(), description="How the learning rate changes.")
     clip: float | None = Field(None, gt=0, description="Largest norm of the gradient; none: not clipped.")
-    average: Decay | None = Field(
-        None,
-        description="Decay of a moving average of the weights, which is validated, saved and predicts in their place;"
-        " none: no average.",
-    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Mixed precision; auto: bf16 where the hardware multiplies it, else fp32."
     )

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssns.training.averaging import kept, move_average
 from ssns.training.objectives import (
     CrossSupervision,
     MeanTeacher,
@@ -123,11 +122,20 @@ class _Average:
             logits: Tensor = self.average(clean)[None]
         return logits
 
+    @torch.no_grad()
     def follow(self, step: int) -> None:
-        """Move towards the student."""
+        """Keep ``decay`` of the average, or less while the warm-up lasts (reference 5.4, with t = step + 1)."""
         settings = self.settings
-        keep = kept(settings.decay, step) if settings.warmup else settings.decay
-        move_average(self.average, self.student, keep, buffers=settings.buffers)
+        keep = min(1 - 1 / (step + 2), settings.decay) if settings.warmup else settings.decay
+        for mine, theirs in zip(self.average.parameters(), self.student.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - keep)
+        if settings.buffers == "own":
+            return
+        for own, buffer in zip(self.average.buffers(), self.student.buffers(), strict=True):
+            if settings.buffers == "averaged" and own.is_floating_point():
+                own.lerp_(buffer, 1 - keep)
+            else:
+                own.copy_(buffer)
 
 
 @contextmanager
