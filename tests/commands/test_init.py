@@ -1,6 +1,7 @@
 import math
 import re
 import tomllib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,12 +12,13 @@ from toy_experiment import LABELS, RAW, make_toy
 
 from ssns.affinities import NEAREST
 from ssns.cli import main
-from ssns.commands.init import Inputs, init_experiment
+from ssns.commands.init import CPU_RECIPE, NORMALIZATION, Inputs, init_experiment
 from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.segment import BYTES_PER_VOXEL, check_memory
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
 from ssns.experiment import load_experiment
+from ssns.presets import merged
 from ssns.sampling import LabelledPatches
 from ssns.space import Box
 from ssns.training.objectives import PseudoLabelObjective, SupervisedObjective
@@ -81,6 +83,14 @@ def test_all_of_raw_is_learned_from(folder):
     assert isinstance(experiment.objective, PseudoLabelObjective)
     assert experiment.objective.teacher_steps > experiment.training.steps
     assert experiment.normalization == PercentileNormalization(sections="levelled")
+
+
+def test_the_recipe_of_a_cpu_is_what_the_benchmark_has_measured(monkeypatch):
+    monkeypatch.setenv("SSNS_DEVELOPMENT_DATA", "data")
+    path = Path(__file__).parents[2] / "experiments" / "ac4" / "semi-ours.toml"
+    measured = load_experiment(path).model_dump(mode="json")
+    recipe = CPU_RECIPE.tables((8, 96, 96), supervised=False) | {"normalization": NORMALIZATION}
+    assert merged(measured, recipe) == measured
 
 
 @pytest.mark.parametrize(

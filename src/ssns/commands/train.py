@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
-from ssns.sampling import LabelledPatches, RawPatches
+from ssns.sampling import LabelledPatches, LabelledVolume, RawPatches
 from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective
 from ssns.volume.normalization import IntensityRange, Normalization
 from ssns.zoo import PREFIX, weights_path
@@ -338,15 +338,7 @@ def _pseudo_labelled(
     from ssns.training.pseudo_labels import TAUGHT, PseudoLabelled
 
     volumes, bold = taught_volumes(experiment, inputs.unlabelled, ranges)
-    sampler = LabelledPatches(
-        volumes,
-        experiment.training.patch,
-        experiment.training.batch,
-        seed=process.seed,
-        rank=process.rank,
-        stream=TAUGHT,
-        shrink=experiment.network.extents.shrink,
-    )
+    sampler = _labelled_patches(experiment, volumes, process, stream=TAUGHT)
     return PseudoLabelled(_supervised(experiment, inputs, ranges, network, process), sampler, bold, objective)
 
 
@@ -361,25 +353,32 @@ def _supervised(
     from ssns.report import training_picture
     from ssns.training.supervised import Supervised, Targets
 
-    settings = experiment.training
     shrink = experiment.network.extents.shrink
-    sampler = LabelledPatches(
-        [source.labelled("labelled", ranges[name]) for name, source in inputs.learned.items()],
-        settings.patch,
-        settings.batch,
-        seed=process.seed,
-        rank=process.rank,
-        beyond=experiment.beyond,
-        shrink=shrink,
-    )
+    volumes = [source.labelled("labelled", ranges[name]) for name, source in inputs.learned.items()]
     return Supervised(
         network,
-        sampler,
+        _labelled_patches(experiment, volumes, process),
         targets=Targets(experiment.learned_offsets, experiment.border, experiment.outside, shrink),
         loss=experiment.loss,
         augmentation=experiment.augmentation,
         process=process,
         picture=training_picture,
+    )
+
+
+def _labelled_patches(
+    experiment: Experiment, volumes: Sequence[LabelledVolume], process: Process, *, stream: int | None = None
+) -> LabelledPatches:
+    """Draws patches with labels, or with pseudo-labels, in a stream of their own."""
+    return LabelledPatches(
+        volumes,
+        experiment.training.patch,
+        experiment.training.batch,
+        seed=process.seed,
+        rank=process.rank,
+        beyond=experiment.beyond,
+        shrink=experiment.network.extents.shrink,
+        stream=stream,
     )
 
 
