@@ -6,6 +6,7 @@ from toy_experiment import LABELS, make_toy, toy
 from ssns.commands.scoring import ranked, swept_scores
 from ssns.metrics import WORST, NothingSegmentedError, ScoringSettings, score
 from ssns.segmentation import Agglomeration, Multicut, segment, value_of, with_value
+from ssns.space import Box
 
 VALUES = [0.2, 0.4, 0.5, 0.6, 0.8]
 
@@ -40,6 +41,15 @@ def test_scores_are_those_of_the_voxels(tmp_path, method, convention):
     assert [value_of(each) for each in methods] == VALUES
     assert swept_scores(affinities, methods, experiment, truth, known) == wanted
     assert len({scores.voi_sum for scores in wanted.values()}) > 2
+
+
+def test_a_part_of_what_is_segmented_may_be_scored(tmp_path):
+    experiment = toy(make_toy(tmp_path), segmentation__thresholds=VALUES)
+    affinities, inside = noise((6, 48, 48)), Box((1, 10, 0), (4, 48, 30))
+    truth, known = LABELS[inside.slices], np.ones(inside.shape, bool)
+    methods = experiment.segmentation.swept(experiment.segmentation.method)
+    wanted = {each: score(segment(affinities, each)[inside.slices], truth) for each in methods}
+    assert swept_scores(affinities, methods, experiment, truth, known, inside=inside) == wanted
 
 
 def test_where_nothing_is_segmented_the_scores_are_those_asked_for(tmp_path):

@@ -56,6 +56,30 @@ def test_the_threshold_is_the_best_of_the_sweep_on_validation(path):
     assert open_volume(folder.segmentation("a-test")).attributes["method"]["threshold"] == content["value"]
 
 
+@pytest.mark.parametrize(("around", "chosen"), [(False, 0.6), (True, 0.3)])
+def test_validation_inside_another_part_is_judged_as_a_piece_of_that(path, around, chosen, capsys):
+    experiment = toy(path, volumes__a__test=[], volumes__a__target="0:40" if around else "8:40")
+    folder = write_affinities(experiment)
+    for part in ("a-validation", "a-target"):
+        stored = open_volume(folder.affinities(part))
+        affinities, first = stored.read(), stored.origin[0]
+        affinities[0] = np.minimum(affinities[0], 128)  # sections hold together at 0.6 alone
+        if part == "a-target":  # and so do all neurons, farther on
+            there = affinities[1:, 20 - first : 24 - first]
+            there[...] = np.maximum(there, 140)
+        write_volume(
+            folder.affinities(part),
+            affinities,
+            voxel_size_nm=(30, 6, 6),
+            origin=stored.origin,
+            attributes={"offsets": stored.attributes["offsets"]},
+        )
+    segment_experiment(experiment)
+    assert json.loads(folder.choice.read_text())["value"] == chosen
+    told = "segment a-validation within a-target, z 0..40, y 0..48, x 0..48: sweep"
+    assert (told in capsys.readouterr().out) == around
+
+
 def test_without_validation_the_methods_own_threshold_stays(path, capsys):
     experiment = toy(path, volumes__a__validation=[], segmentation__method={"threshold": 0.25})
     folder = write_affinities(experiment)

@@ -21,27 +21,39 @@ from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
 from ssns.report import Table
 from ssns.segmentation import Method, learned, unlearned, value_of, without_value
+from ssns.space import Box, triple
 from ssns.volume import Volume
+
+MOST_VOXELS = 10**8
+"""Of another part that are segmented to judge a validation part inside it: some 20 seconds for each method."""
+
+GROWN = (64, 32, 16, 8, 4, 2, 1)
+"""By how many times its extent a validation part may grow to each side."""
 
 
 def choose_method(
     experiment: Experiment,
     folder: RunFolder,
-    watched: Sequence[Part],
+    found: Sequence[Part],
     affinities: Mapping[str, Volume],
     *,
     verify: bool = False,
 ) -> Method:
     """The first of those `ranked` on the validation parts; the experiment's own where nothing is known there.
 
+    A validation part inside another one is judged as a piece of that: of neurons that a wrong contact joins, wherever
+    it is, the part shows both, while in so few sections by itself it shows hardly any.
+
     Args:
         experiment: Says what is compared.
         folder: Where the choice is kept; one that is still valid is not made again.
-        watched: The validation parts.
+        found: The parts; those of validation judge.
         affinities: Of each part, by its name.
         verify: Compare the data of labels, not only their size and time.
     """
-    stamp = folder.stamp("choice", partial(_inputs, experiment, folder, watched), verify=verify)
+    watched = [part for part in found if part.role == "validation"]
+    around = {part.name: _around(part, found) for part in watched}
+    stamp = folder.stamp("choice", partial(_inputs, experiment, folder, watched, around), verify=verify)
     if stamp.holds(folder.choice, "segment: the sweep"):
         return chosen_method(experiment, folder)
     keep_experiment(experiment, folder, "segment")
@@ -50,8 +62,18 @@ def choose_method(
     with stamp.renewed():
         methods = settings.swept(*_learned(experiment, watched, affinities)) if watched else ()
         for part, truth, known in truths(watched):
-            with progress_bar(f"segment {part.name}: sweep") as bar:
-                scores = swept_scores(affinities[part.name].read(), methods, experiment, truth, known, tell=bar)
+            whole, box = around[part.name]
+            within = f" within {whole.name}, {box}" if box != part.box else ""
+            with progress_bar(f"segment {part.name}{within}: sweep") as bar:
+                scores = swept_scores(
+                    affinities[whole.name].read(box.relative_to(whole.box.start)),
+                    methods,
+                    experiment,
+                    truth,
+                    known,
+                    inside=part.box.relative_to(box.start),
+                    tell=bar,
+                )
             rows.append((int(known.sum()), scores))
         table = weighted_means(rows) if rows else {}
         chosen = ranked(table)[0] if table else settings.method
@@ -140,7 +162,24 @@ def _learned(experiment: Experiment, watched: Sequence[Part], affinities: Mappin
     return learned(experiment.segmentation.compared, samples, offsets=experiment.offsets)
 
 
-def _inputs(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], hash_up_to: float) -> dict[str, Any]:
+def _around(part: Part, found: Sequence[Part]) -> tuple[Part, Box]:
+    """The largest part that holds a validation part, and what of it is segmented to judge that."""
+    holding = [each for each in found if each.source.name == part.source.name and each.box.contains(part.box)]
+    whole = max(holding, key=lambda each: each.box.size)
+    for times in GROWN:
+        box = part.box.grown(triple(times * n for n in part.box.shape)).intersection(whole.box)
+        if box.size <= MOST_VOXELS:
+            return whole, box
+    return part, part.box
+
+
+def _inputs(
+    experiment: Experiment,
+    folder: RunFolder,
+    watched: Sequence[Part],
+    around: Mapping[str, tuple[Part, Box]],
+    hash_up_to: float,
+) -> dict[str, Any]:
     """What a choice is made of."""
     labels = labels_fingerprints(watched, hash_up_to)
     settings = experiment.segmentation
@@ -155,6 +194,11 @@ def _inputs(experiment: Experiment, folder: RunFolder, watched: Sequence[Part], 
                 "labels": labels[part.source.name],
             }
             for part in watched
+        },
+        "around": {
+            name: {"box": str(box), "affinities": affinities_state(folder, whole, hash_up_to)}
+            for name, (whole, box) in around.items()
+            if whole.name != name
         },
     }
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ssns.experiment import LEEWAY, Experiment
 from ssns.metrics import Contingency, NothingSegmentedError, Scores, ScoringSettings, score_table
 from ssns.segmentation import Method, sweep_methods, value_of, without_value
+from ssns.space import Box
 
 Scored = Mapping[Method, Mapping[str, float]]
 """Scores of methods, each with its own value of the swept setting."""
@@ -23,6 +24,7 @@ def swept_scores(
     truth: NDArray[Any],
     known: NDArray[np.bool_],
     *,
+    inside: Box | None = None,
     nothing: Scores | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005  nobody listens
 ) -> dict[Method, Scores]:
@@ -32,11 +34,12 @@ def swept_scores(
     fragments renames them.
 
     Args:
-        affinities: Of the part.
+        affinities: Of the part, or of more than it.
         methods: What is compared.
         experiment: Its offsets, and the convention of scores.
-        truth: As from ``known_truth``.
+        truth: Of the part, as from ``known_truth``.
         known: Where it is known.
+        inside: Where the part is in the affinities; None: it is all of them.
         nothing: What counts where nothing is segmented that the convention scores. None: that is an error.
         tell: Called as methods are scored with how many are, and how many there are.
 
@@ -47,7 +50,7 @@ def swept_scores(
     several, table = list(methods), {}
     tell(0, len(several))
     for fragments, partitions in sweep_methods(affinities, several, offsets=experiment.offsets):
-        overlaps = Contingency.count(fragments, truth, known)
+        overlaps = Contingency.count(fragments if inside is None else fragments[inside.slices], truth, known)
         for method, segments in partitions:
             try:
                 table[method] = score_table(overlaps.renamed(segments), settings)

@@ -35,8 +35,7 @@ def segment_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     found = parts(experiment, open_sources(experiment))
     opened = {part.name: open_affinities(experiment, folder, part) for part in found}
     check_memory(found)
-    watched = [part for part in found if part.role == "validation"]
-    method = choose_method(experiment, folder, watched, opened, verify=verify)
+    method = choose_method(experiment, folder, found, opened, verify=verify)
     for part in found:
         _segment_part(experiment, folder, part, opened[part.name], method, verify=verify)
 

@@ -42,7 +42,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     own = RunFolder.of(teacher)
     watched = [part for part in parts(experiment, sources) if part.role == "validation"]
     affinities = {part.name: open_affinities(teacher, own, part) for part in watched + taught}
-    method = choose_method(teacher, own, watched, affinities, verify=verify)
+    method = choose_method(teacher, own, watched + taught, affinities, verify=verify)
     bold = [np.zeros(1, np.uint32)]
     with stamp.renewed(), progress_bar("teach: pseudo-labels") as bar:
         for done, part in enumerate(taught, 1):
