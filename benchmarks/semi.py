@@ -32,7 +32,7 @@ from ssns.zoo import scores_on_test
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ac4"
 RESULTS = Path(__file__).with_suffix(".json")
-SCORES = ("voi_split", "voi_merge", "voi_sum", "arand")
+SCORES = ("voi_split", "voi_merge", "voi_sum", "arand", "cremi")
 
 Results = dict[str, dict[str, Any]]
 """What each run gave, by its name."""
@@ -177,8 +177,8 @@ def call(data: Path, runs: Path, file: str, name: str, changes: Mapping[str, str
 
 def print_tables(found: Results) -> None:
     """Mean and spread over the seeds that are done, and the learning curve of each run, in Markdown."""
-    print("| row | seeds | VOI split | VOI merge | VOI sum | ARAND | validation VOI sum | training, min |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| row | seeds | VOI split | VOI merge | VOI sum | ARAND | CREMI | validation VOI sum | training, min |")
+    print("|---|---|---|---|---|---|---|---|---|")
     done = {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
     for name, runs in done.items():
         if runs:
