@@ -182,7 +182,8 @@ def print_tables(found: Results) -> None:
     done = {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
     for name, runs in done.items():
         if runs:
-            cells = [shown([run[key] for run in runs]) for key in (*SCORES, "validation", "minutes")]
+            cells = [shown([run[key] for run in runs]) for key in (*SCORES, "validation")]
+            cells.append(f"{np.mean([run['minutes'] for run in runs]):.0f}")
             print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     print("\n| row | seed | validation VOI sum by step | commit | processor |")
     print("|---|---|---|---|---|")
