@@ -7,9 +7,11 @@ from scipy.ndimage import gaussian_filter
 from toy_experiment import LABELS, make_toy, touch, toy, write_affinities
 
 import ssns.commands.segment
-from ssns.commands.choosing import chosen_method, method_name, untried_side
+from ssns.commands.choosing import _around, chosen_method, method_name, untried_side
+from ssns.commands.inputs import open_sources, parts
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import check_memory, segment_experiment
+from ssns.commands.truth import known_ids
 from ssns.errors import UserError
 from ssns.experiment.models import SegmentationSettings
 from ssns.metrics import components, score
@@ -78,6 +80,26 @@ def test_validation_inside_another_part_is_judged_as_a_piece_of_that(path, aroun
     assert json.loads(folder.choice.read_text())["value"] == chosen
     told = "segment a-validation within a-target, z 0..40, y 0..48, x 0..48: sweep"
     assert (told in capsys.readouterr().out) == around
+
+
+@pytest.mark.parametrize("background", [0, 3, None])
+def test_ids_of_the_truth_are_those_of_neurons(path, background):
+    (part, *_) = parts(toy(path), open_sources(toy(path, volumes__a__background=background)))
+    labels, ids = LABELS[part.box.slices], known_ids(part)
+    assert ((ids == 0) == (labels == (-1 if background is None else background))).all()
+    assert (
+        len(np.unique(ids))
+        == len(np.unique(labels))
+        == len(np.unique(np.stack([ids, labels]).reshape(2, -1), axis=1).T)
+    )
+
+
+def test_around_a_validation_part_is_as_much_as_may_be(path, monkeypatch):
+    found = parts(experiment := toy(path, volumes__a__test=[], volumes__a__target="0:40"), open_sources(experiment))
+    (part,) = [each for each in found if each.role == "validation"]
+    for most, box in [(10**8, "z 0..40"), (20 * 48 * 48, "z 0..16"), (7 * 48 * 48, "z 3..9"), (48, "z 4..8")]:
+        monkeypatch.setattr("ssns.commands.choosing.MOST_VOXELS", most)
+        assert str(_around(part, found)[1]).startswith(f"{box},")
 
 
 def test_without_validation_the_methods_own_threshold_stays(path, capsys):

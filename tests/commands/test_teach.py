@@ -48,6 +48,28 @@ def test_it_is_skipped_until_something_it_depends_on_changes(taught, capsys):
     teach_experiment(toy(taught, **TAUGHT))
 
 
+def test_a_teaching_that_was_left_for_another_is_taken_up_again(taught, tmp_path, monkeypatch, capsys):
+    path = make_toy(tmp_path)
+    teach_experiment(toy(path, **TAUGHT))
+
+    def gone(*_, **__):
+        raise UserError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ssns.commands.teach.predict_experiment", gone)
+        with pytest.raises(UserError, match="gone"):
+            teach_experiment(toy(path, **TAUGHT | {"objective": TAUGHT["objective"] | {"teacher_steps": 2}}))
+    with pytest.raises(UserError, match=r"got none: run `ssns teach` first"):
+        train_experiment(toy(path, **TAUGHT))
+    teach_experiment(toy(path, **TAUGHT))
+    assert load_checkpoint(RunFolder.of(toy(path)).best_teacher).step == 30
+
+
+def test_what_a_student_takes_over_is_no_concern_of_its_teacher(taught, capsys):
+    teach_experiment(toy(taught, **TAUGHT, transfer__parts="all"))
+    assert "teach: skipped" in capsys.readouterr().out
+
+
 def test_another_start_or_way_of_scoring_makes_others(taught, tmp_path):
     start = tmp_path / "start.pt"
     start.write_bytes((RunFolder.of(toy(taught)).teaching / "train" / "best.pt").read_bytes())
@@ -108,6 +130,12 @@ def test_where_there_are_labels_they_are_learned_in_the_place_of_pseudo_labels(t
     sources = open_sources(experiment)
     volumes, _ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
     assert [str(box) for volume in volumes for box in volume.boxes] == ["z 12..24, y 0..48, x 0..48"]
+
+
+def test_where_labels_may_be_unknown_pseudo_labels_are_learned_too(taught):
+    experiment = toy(taught, **TAUGHT | {"volumes__a__labelled": "8:24", "volumes__a__ignored": 999})
+    volumes, _ = taught_volumes(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
+    assert [str(box) for volume in volumes for box in volume.boxes] == ["z 8..24, y 0..48, x 0..48"]
 
 
 def test_unlabelled_regions_that_are_all_labelled_are_refused(taught):

@@ -16,7 +16,7 @@ from ssns.commands.inputs import Part, labels_fingerprints
 from ssns.commands.run_folder import RunFolder, keep_experiment, write_json
 from ssns.commands.scoring import Scored, ranked, swept_scores, weighted_means
 from ssns.commands.terminal import progress_bar, say
-from ssns.commands.truth import truths
+from ssns.commands.truth import known_ids, truths
 from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
 from ssns.report import Table
@@ -27,7 +27,7 @@ from ssns.volume import Volume
 MOST_VOXELS = 10**8
 """Of another part that are segmented to judge a validation part inside it: some 20 seconds for each method."""
 
-GROWN = (64, 32, 16, 8, 4, 2, 1)
+GROWN = (64, 32, 16, 8, 4, 2, 1, 1 / 2, 1 / 4, 1 / 8)
 """By how many times its extent a validation part may grow to each side."""
 
 
@@ -69,7 +69,7 @@ def choose_method(
                     affinities[whole.name].read(box.relative_to(whole.box.start)),
                     methods,
                     experiment,
-                    truth,
+                    truth if box == part.box else known_ids(part),  # what is one beyond the part may be two in it
                     known,
                     inside=part.box.relative_to(box.start),
                     tell=bar,
@@ -167,7 +167,7 @@ def _around(part: Part, found: Sequence[Part]) -> tuple[Part, Box]:
     holding = [each for each in found if each.source.name == part.source.name and each.box.contains(part.box)]
     whole = max(holding, key=lambda each: each.box.size)
     for times in GROWN:
-        box = part.box.grown(triple(times * n for n in part.box.shape)).intersection(whole.box)
+        box = part.box.grown(triple(int(times * n) for n in part.box.shape)).intersection(whole.box)
         if box.size <= MOST_VOXELS:
             return whole, box
     return part, part.box

@@ -28,6 +28,7 @@ from ssns.commands.run_folder import (
 from ssns.commands.scoring import swept_scores
 from ssns.commands.segment import segmentation_stamp
 from ssns.commands.showing import show_middle
+from ssns.commands.taught import taught_parts, teachers_experiment
 from ssns.commands.terminal import console, say, warn
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
@@ -38,7 +39,7 @@ from ssns.segmentation import Method, value_of
 from ssns.training import PseudoLabelObjective
 from ssns.volume import Volume, open_volume
 
-FORMAT = 2
+FORMAT = 3
 """Counted up where ``scores.json``, ``objects.csv`` or the page hold something else than before."""
 
 WORST_SHOWN, WORST_TOLD = 10, 3
@@ -215,10 +216,14 @@ def _show(folder: RunFolder, part: Part) -> tuple[str, Path]:
 
 def _pseudo_labels(experiment: Experiment, folder: RunFolder) -> Pictures:
     """What was learned beside labels, if that was a segmentation."""
-    if not isinstance(experiment.objective, PseudoLabelObjective):
+    if not isinstance(experiment.objective, PseudoLabelObjective) or not folder.bold.is_file():
         return []
-    pictures = folder.teaching.glob(f"*/{folder.pseudo_labels_picture('').name}")
-    return [(f"{path.parent.name}, pseudo-labels: raw, cautious and bold segments", path) for path in sorted(pictures)]
+    sources = open_sources(experiment)
+    names = [part.name for part in taught_parts(teachers_experiment(experiment, sources), sources)]
+    pictures = {
+        f"{name}, pseudo-labels: raw, cautious and bold segments": folder.pseudo_labels_picture(name) for name in names
+    }
+    return [(told, path) for told, path in pictures.items() if path.is_file()]
 
 
 def _training_curves(folder: RunFolder) -> Pictures:
@@ -245,7 +250,8 @@ def _notes(experiment: Experiment, found: Sequence[Part], method: Method) -> lis
     if any(part.role == "validation" for part in found):
         notes.append(
             f"{setting} has the lowest VOI sum of the sweep on the validation regions, averaged over values within"
-            f" {LEEWAY:g} of it, as the very best may be the last before all merges. An oracle row shows the best"
+            f" {LEEWAY:g} of it, as the very best may be the last before all merges; regions inside a part that is"
+            f" segmented are judged there as a piece of it. An oracle row shows the best"
             f" {method.swept} of the sweep on the scored labels themselves: a bound, not a result."
         )
     else:

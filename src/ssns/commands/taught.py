@@ -19,7 +19,7 @@ from ssns.experiment import Experiment, Region, SegmentationSettings
 from ssns.sampling import LabelledVolume
 from ssns.segmentation import DEFAULT_METHOD
 from ssns.space import Box, Triple, cover
-from ssns.training import PseudoLabelObjective, SupervisedObjective
+from ssns.training import PseudoLabelObjective, SupervisedObjective, TransferSettings
 from ssns.volume import open_volume
 from ssns.volume.normalization import IntensityRange
 
@@ -52,12 +52,14 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
         taken = [part for box in regions.get(name, ()) for part in _some(box, objective.voxels / total, draws)]
         target = tuple(Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken)
         volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
+    begins = experiment.pretraining is not None or experiment.transfer.checkpoint is not None
     return experiment.model_copy(
         update={
             "name": folder.teaching.name,
             "runs": str(folder.path),
             "volumes": volumes,
             "pretraining": None,
+            "transfer": experiment.transfer if begins else TransferSettings(),
             "objective": SupervisedObjective(),
             "training": experiment.training.model_copy(
                 update={"steps": objective.teacher_steps or experiment.training.steps}
@@ -78,7 +80,7 @@ def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Par
     if not taught:
         raise UserError(
             "volumes: wanted unlabelled regions that reach beyond the labelled ones, got none: name more of raw as"
-            " volumes.NAME.unlabelled, or set objective.type to supervised"
+            ' volumes.NAME.unlabelled, or set objective = { type = "supervised" }'
         )
     return taught
 
@@ -135,9 +137,9 @@ def taught_volumes(
 
 
 def _not_labelled(part: Part) -> tuple[Box, ...]:
-    """What of a part has no labels to learn from."""
+    """What of a part has no labels to learn from; all of it where labels may be unknown here and there."""
     boxes = [part.box]
-    for labelled in part.source.boxes("labelled"):
+    for labelled in part.source.boxes("labelled") if part.source.settings.ignored is None else ():
         boxes = [rest for box in boxes for rest in box.without(labelled)]
     return tuple(boxes)
 

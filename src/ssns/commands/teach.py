@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssns.commands.affinities import open_affinities
 from ssns.commands.choosing import choose_method
-from ssns.commands.inputs import open_sources, parts
+from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder, keep_experiment, made_now
 from ssns.commands.segment import check_memory
@@ -18,9 +18,10 @@ from ssns.commands.taught import taught_objective, taught_parts, taught_stamp, t
 from ssns.commands.terminal import progress_bar, say
 from ssns.commands.train import check_training, start_of_training, train_experiment
 from ssns.experiment import Experiment
+from ssns.segmentation import Method
 from ssns.segmentation.pseudo_labels import PseudoLabels, pseudo_labels
-from ssns.space import Box
-from ssns.volume import write_volume
+from ssns.space import Box, Triple
+from ssns.volume import Volume, write_volume
 
 
 def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
@@ -33,21 +34,34 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     check_memory(taught)
     start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
-    if stamp.holds(folder.bold, "teach"):
+    if folder.best_teacher.is_file() and stamp.holds(folder.bold, "teach"):
         return
     keep_experiment(experiment, folder, "teach")
     say(f"teach: a first network learns from labels alone, in {folder.teaching}")
-    train_experiment(teacher, start=start, verify=verify)
-    predict_experiment(teacher, verify=verify)
-    own = RunFolder.of(teacher)
-    watched = [part for part in parts(experiment, sources) if part.role == "validation"]
-    affinities = {part.name: open_affinities(teacher, own, part) for part in watched + taught}
-    method = choose_method(teacher, own, watched + taught, affinities, verify=verify)
+    with stamp.renewed():  # it speaks for the weights of that network as well, which training begins with
+        train_experiment(teacher, start=start, verify=verify)
+        predict_experiment(teacher, verify=verify)
+        own = RunFolder.of(teacher)
+        watched = [part for part in parts(experiment, sources) if part.role == "validation"]
+        affinities = {part.name: open_affinities(teacher, own, part) for part in watched + taught}
+        method = choose_method(teacher, own, watched + taught, affinities, verify=verify)
+        _write_pseudo_labels(folder, taught, affinities, method, margin, teacher.offsets)
+
+
+def _write_pseudo_labels(
+    folder: RunFolder,
+    taught: Sequence[Part],
+    affinities: Mapping[str, Volume],
+    method: Method,
+    margin: float,
+    offsets: Sequence[Triple],
+) -> None:
+    """Segment each part, with ids that no other part has."""
     bold = [np.zeros(1, np.uint32)]
-    with stamp.renewed(), progress_bar("teach: pseudo-labels") as bar:
+    with progress_bar("teach: pseudo-labels") as bar:
         for done, part in enumerate(taught, 1):
             given = affinities[part.name]
-            found = pseudo_labels(given.read(), method, margin, offsets=teacher.offsets)
+            found = pseudo_labels(given.read(), method, margin, offsets=offsets)
             first = sum(map(len, bold)) - 1
             write_volume(
                 folder.pseudo_labels(part.name),
@@ -59,7 +73,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
             show_middle(folder.pseudo_labels_picture(part.name), part, _both(found))
             bold.append(found.bold[1:] + np.uint32(first))
             bar(done, len(taught))
-        np.save(folder.bold, np.concatenate(bold))
+    np.save(folder.bold, np.concatenate(bold))
 
 
 def _both(found: PseudoLabels) -> Callable[[Box], list[NDArray[np.uint32]]]:

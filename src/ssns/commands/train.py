@@ -14,7 +14,7 @@ from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown
 from ssns.commands.segment import check_memory
-from ssns.commands.taught import taught_stamp, taught_volumes, teachers_experiment
+from ssns.commands.taught import taught_parts, taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
@@ -44,7 +44,8 @@ def train_experiment(experiment: Experiment, *, start: Path | None = None, verif
 
     Args:
         experiment: The experiment.
-        start: The checkpoint that the first network takes weights over from; None: that of `start_of_training`.
+        start: The checkpoint that weights are taken over from; None: that of `start_of_training`. (What learns from
+            pseudo-labels may take its own over from the network that made them.)
         verify: Compare the data of inputs, not only their size and time.
     """
     folder = RunFolder.of(experiment)
@@ -89,6 +90,8 @@ def check_training(experiment: Experiment, sources: dict[str, Source]) -> None:
         UserError: A role that the objective needs has no region, or the network cannot take the patch.
     """
     _Inputs.of(experiment, sources)
+    if isinstance(experiment.objective, PseudoLabelObjective):
+        taught_parts(teachers_experiment(experiment, sources), sources)
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, 
     if not isinstance(experiment.objective, PseudoLabelObjective):
         return
     changes = taught_stamp(experiment, teachers_experiment(experiment, sources), sources, start).differences()
-    if changes is None or not folder.bold.is_file():
+    if changes is None or not (folder.bold.is_file() and folder.best_teacher.is_file()):
         raise UserError(f"objective: wanted pseudo-labels in {folder.teaching}, got none: run `ssns teach` first")
     if changes:
         raise UserError(

@@ -86,6 +86,14 @@ def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return components(labels[everything.slices], background=part.source.settings.background), labels.known(everything)
 
 
+def known_ids(part: Part) -> NDArray[Any]:
+    """Ground truth of a part as `known_truth` has it, but with an id for each neuron, in however many components."""
+    ids = PartLabels(part)[Box.of_shape(part.box.shape).slices]
+    _, index = np.unique(ids, return_inverse=True)
+    background = part.source.settings.background
+    return np.where(False if background is None else ids == background, 0, index.reshape(ids.shape) + 1)
+
+
 def truths(found: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any], NDArray[np.bool_]]]:
     """Parts with their `known_truth`, one at a time; those where nothing is known are left out with a warning."""
     for part in found:

@@ -248,7 +248,7 @@ class PseudoLabelObjective(Component):
     type: Literal["pseudo_labels"] = "pseudo_labels"
     teacher_steps: PositiveInt | None = Field(
         None,
-        description="Optimiser steps of that network, on labelled patches alone and else as training says; none:"
+        description="Optimiser steps of the first network, on labelled patches alone and else as training says; none:"
         " training.steps.",
     )
     start: Literal["teacher", "anew"] = Field(
@@ -264,7 +264,7 @@ class PseudoLabelObjective(Component):
         " which the two say different things are not learned.",
     )
     voxels: float = Field(
-        1e8,
+        1.2e8,
         gt=0,
         description="Of unlabelled raw that are segmented, at most: of larger regions, boxes drawn from them.",
     )
