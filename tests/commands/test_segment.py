@@ -98,7 +98,7 @@ def test_around_a_validation_part_is_as_much_as_may_be(path, monkeypatch):
     found = parts(experiment := toy(path, volumes__a__test=[], volumes__a__target="0:40"), open_sources(experiment))
     (part,) = [each for each in found if each.role == "validation"]
     for most, box in [(10**8, "z 0..40"), (20 * 48 * 48, "z 0..16"), (7 * 48 * 48, "z 3..9"), (48, "z 4..8")]:
-        monkeypatch.setattr("ssns.commands.choosing.MOST_VOXELS", most)
+        monkeypatch.setattr("ssns.commands.choosing.CONTEXT_VOXELS", most)
         assert str(_around(part, found)[1]).startswith(f"{box},")
 
 

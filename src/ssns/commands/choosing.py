@@ -24,7 +24,7 @@ from ssns.segmentation import Method, learned, unlearned, value_of, without_valu
 from ssns.space import Box, triple
 from ssns.volume import Volume
 
-MOST_VOXELS = 10**8
+CONTEXT_VOXELS = 10**8
 """Of another part that are segmented to judge a validation part inside it: some 20 seconds for each method."""
 
 GROWN = (64, 32, 16, 8, 4, 2, 1, 1 / 2, 1 / 4, 1 / 8)
@@ -168,7 +168,7 @@ def _around(part: Part, found: Sequence[Part]) -> tuple[Part, Box]:
     whole = max(holding, key=lambda each: each.box.size)
     for times in GROWN:
         box = part.box.grown(triple(int(times * n) for n in part.box.shape)).intersection(whole.box)
-        if box.size <= MOST_VOXELS:
+        if box.size <= CONTEXT_VOXELS:
             return whole, box
     return part, part.box
 

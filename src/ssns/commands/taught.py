@@ -69,14 +69,19 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
     )
 
 
+def teachers_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Part]:
+    """The parts that the first network predicts: those of validation, and its targets."""
+    own = {name: replace(source, settings=teacher.volumes[name]) for name, source in sources.items()}
+    return parts(teacher, own)
+
+
 def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Part]:
     """The boxes that the first network segments.
 
     Raises:
         UserError: There are labels for all of them.
     """
-    own = {name: replace(source, settings=teacher.volumes[name]) for name, source in sources.items()}
-    taught = [part for part in parts(teacher, own) if part.role == "target" and _not_labelled(part)]
+    taught = [part for part in teachers_parts(teacher, sources) if part.role == "target" and _not_labelled(part)]
     if not taught:
         raise UserError(
             "volumes: wanted unlabelled regions that reach beyond the labelled ones, got none: name more of raw as"

@@ -9,12 +9,18 @@ from numpy.typing import NDArray
 
 from ssns.commands.affinities import open_affinities
 from ssns.commands.choosing import choose_method
-from ssns.commands.inputs import Part, open_sources, parts
+from ssns.commands.inputs import Part, open_sources
 from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder, keep_experiment, made_now
 from ssns.commands.segment import check_memory
 from ssns.commands.showing import show_middle
-from ssns.commands.taught import taught_objective, taught_parts, taught_stamp, teachers_experiment
+from ssns.commands.taught import (
+    taught_objective,
+    taught_parts,
+    taught_stamp,
+    teachers_experiment,
+    teachers_parts,
+)
 from ssns.commands.terminal import progress_bar, say
 from ssns.commands.train import check_training, start_of_training, train_experiment
 from ssns.experiment import Experiment
@@ -42,7 +48,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
         train_experiment(teacher, start=start, verify=verify)
         predict_experiment(teacher, verify=verify)
         own = RunFolder.of(teacher)
-        watched = [part for part in parts(experiment, sources) if part.role == "validation"]
+        watched = [part for part in teachers_parts(teacher, sources) if part.role == "validation"]
         affinities = {part.name: open_affinities(teacher, own, part) for part in watched + taught}
         method = choose_method(teacher, own, watched + taught, affinities, verify=verify)
         _write_pseudo_labels(folder, taught, affinities, method, margin, teacher.offsets)
