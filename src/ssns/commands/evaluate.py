@@ -11,7 +11,7 @@ import numpy as np
 
 from ssns.commands.affinities import open_affinities
 from ssns.commands.choosing import chosen_method, method_name, sweep_table
-from ssns.commands.inputs import Part, labels_fingerprints, open_sources, parts
+from ssns.commands.inputs import Part, Source, labels_fingerprints, open_sources, parts
 from ssns.commands.judging import Judgement, judge
 from ssns.commands.objects import ObjectRow, in_words, worst_first, worst_neurons, worst_table, write_objects
 from ssns.commands.run_folder import (
@@ -63,7 +63,8 @@ def evaluate_experiment(
         verify: Compare the data of labels, not only their size and time.
     """
     folder = RunFolder.of(experiment)
-    found = parts(experiment, open_sources(experiment))
+    sources = open_sources(experiment)
+    found = parts(experiment, sources)
     for part in found:
         if not folder.segmentation(part.name).exists():
             raise UserError(f"segmentation: none of {part.name} in {folder.path}: run `ssns segment` first")
@@ -89,7 +90,7 @@ def evaluate_experiment(
             scores=rows,
             settings_toml=resolved_toml(experiment),
             versions=provenance(experiment)["versions"],
-            pictures=[*pictures, *_training_curves(folder), *_pseudo_labels(experiment, folder)],
+            pictures=[*pictures, *_training_curves(folder), *_pseudo_labels(experiment, folder, sources)],
             notes=_notes(experiment, found, method),
             tables=[table for table in (sweep_table(folder), worst_table(worst) if worst else None) if table],
         )
@@ -214,16 +215,15 @@ def _show(folder: RunFolder, part: Part) -> tuple[str, Path]:
     return f"{part.name}: raw and segments, {box}", path
 
 
-def _pseudo_labels(experiment: Experiment, folder: RunFolder) -> Pictures:
+def _pseudo_labels(experiment: Experiment, folder: RunFolder, sources: Mapping[str, Source]) -> Pictures:
     """What was learned beside labels, if that was a segmentation."""
     if not isinstance(experiment.objective, PseudoLabelObjective) or not folder.bold.is_file():
         return []
-    sources = open_sources(experiment)
-    names = [part.name for part in taught_parts(teachers_experiment(experiment, sources), sources)]
-    pictures = {
-        f"{name}, pseudo-labels: raw, cautious and bold segments": folder.pseudo_labels_picture(name) for name in names
-    }
-    return [(told, path) for told, path in pictures.items() if path.is_file()]
+    return [
+        (f"{part.name}, pseudo-labels: raw, cautious and bold segments", path)
+        for part in taught_parts(teachers_experiment(experiment, sources), sources)
+        if (path := folder.pseudo_labels_picture(part.name)).is_file()
+    ]
 
 
 def _training_curves(folder: RunFolder) -> Pictures:
@@ -251,7 +251,7 @@ def _notes(experiment: Experiment, found: Sequence[Part], method: Method) -> lis
         notes.append(
             f"{setting} has the lowest VOI sum of the sweep on the validation regions, averaged over values within"
             f" {LEEWAY:g} of it, as the very best may be the last before all merges; regions inside a part that is"
-            f" segmented are judged there as a piece of it. An oracle row shows the best"
+            " segmented are judged there as a piece of it. An oracle row shows the best"
             f" {method.swept} of the sweep on the scored labels themselves: a bound, not a result."
         )
     else:

@@ -42,7 +42,11 @@ def taught_objective(experiment: Experiment) -> PseudoLabelObjective:
 
 
 def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -> Experiment:
-    """The experiment of the first network, in a folder of the run folder: its targets are the unlabelled regions."""
+    """The experiment of the first network, in a folder of the run folder: its targets are the unlabelled regions.
+
+    Raises:
+        UserError: There are labels for all of them.
+    """
     objective, folder = taught_objective(experiment), RunFolder.of(experiment)
     regions = {name: boxes for name, source in sources.items() if (boxes := source.boxes("unlabelled"))}
     total = sum(box.size for boxes in regions.values() for box in boxes)
@@ -50,8 +54,17 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
     volumes = {}
     for name, volume in experiment.volumes.items():
         taken = [part for box in regions.get(name, ()) for part in _some(box, objective.voxels / total, draws)]
-        target = tuple(Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken)
+        target = tuple(
+            Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2))
+            for box in taken
+            if _not_labelled(sources[name], box)
+        )
         volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
+    if not any(volume.target for volume in volumes.values()):
+        raise UserError(
+            "volumes: wanted unlabelled regions that reach beyond the labelled ones, got none: name more of raw as"
+            ' volumes.NAME.unlabelled, or set objective = { type = "supervised" }'
+        )
     begins = experiment.pretraining is not None or experiment.transfer.checkpoint is not None
     return experiment.model_copy(
         update={
@@ -76,18 +89,8 @@ def teachers_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[P
 
 
 def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Part]:
-    """The boxes that the first network segments.
-
-    Raises:
-        UserError: There are labels for all of them.
-    """
-    taught = [part for part in teachers_parts(teacher, sources) if part.role == "target" and _not_labelled(part)]
-    if not taught:
-        raise UserError(
-            "volumes: wanted unlabelled regions that reach beyond the labelled ones, got none: name more of raw as"
-            ' volumes.NAME.unlabelled, or set objective = { type = "supervised" }'
-        )
-    return taught
+    """Of these parts, the boxes that it segments."""
+    return [part for part in teachers_parts(teacher, sources) if part.role == "target"]
 
 
 def taught_stamp(
@@ -133,7 +136,7 @@ def taught_volumes(
             raw=sources[part.source.name].raw,
             labels=open_volume(folder.pseudo_labels(part.name)),
             labels_start=part.box.start,
-            boxes=_not_labelled(part),
+            boxes=_not_labelled(part.source, part.box),
             intensity=ranges[part.source.name],
         )
         for part in taught_parts(teachers_experiment(experiment, sources), sources)
@@ -141,10 +144,10 @@ def taught_volumes(
     return volumes, np.load(folder.bold)
 
 
-def _not_labelled(part: Part) -> tuple[Box, ...]:
-    """What of a part has no labels to learn from; all of it where labels may be unknown here and there."""
-    boxes = [part.box]
-    for labelled in part.source.boxes("labelled") if part.source.settings.ignored is None else ():
+def _not_labelled(source: Source, box: Box) -> tuple[Box, ...]:
+    """What of a box has no labels to learn from; all of it where labels may be unknown here and there."""
+    boxes = [box]
+    for labelled in source.boxes("labelled") if source.settings.ignored is None else ():
         boxes = [rest for box in boxes for rest in box.without(labelled)]
     return tuple(boxes)
 

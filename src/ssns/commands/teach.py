@@ -48,9 +48,9 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
         train_experiment(teacher, start=start, verify=verify)
         predict_experiment(teacher, verify=verify)
         own = RunFolder.of(teacher)
-        watched = [part for part in teachers_parts(teacher, sources) if part.role == "validation"]
-        affinities = {part.name: open_affinities(teacher, own, part) for part in watched + taught}
-        method = choose_method(teacher, own, watched + taught, affinities, verify=verify)
+        found = teachers_parts(teacher, sources)
+        affinities = {part.name: open_affinities(teacher, own, part) for part in found}
+        method = choose_method(teacher, own, found, affinities, verify=verify)
         _write_pseudo_labels(folder, taught, affinities, method, margin, teacher.offsets)
 
 

@@ -14,7 +14,7 @@ from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown
 from ssns.commands.segment import check_memory
-from ssns.commands.taught import taught_parts, taught_stamp, taught_volumes, teachers_experiment
+from ssns.commands.taught import taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
@@ -91,7 +91,7 @@ def check_training(experiment: Experiment, sources: dict[str, Source]) -> None:
     """
     _Inputs.of(experiment, sources)
     if isinstance(experiment.objective, PseudoLabelObjective):
-        taught_parts(teachers_experiment(experiment, sources), sources)
+        teachers_experiment(experiment, sources)
 
 
 @dataclass(frozen=True)
