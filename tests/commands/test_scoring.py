@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from toy_experiment import LABELS, make_toy, toy
 
-from ssns.commands.scoring import ranked, swept_scores
+from ssns.commands.scoring import ranked, swept_scores, swept_scores_of_pieces
 from ssns.metrics import WORST, NothingSegmentedError, ScoringSettings, score
 from ssns.segmentation import Agglomeration, Multicut, segment, value_of, with_value
 from ssns.space import Box
@@ -43,13 +43,20 @@ def test_scores_are_those_of_the_voxels(tmp_path, method, convention):
     assert len({scores.voi_sum for scores in wanted.values()}) > 2
 
 
-def test_a_part_of_what_is_segmented_may_be_scored(tmp_path):
+def test_pieces_of_what_is_segmented_may_be_scored(tmp_path):
     experiment = toy(make_toy(tmp_path), segmentation__thresholds=VALUES)
-    affinities, inside = noise((6, 48, 48)), Box((1, 10, 0), (4, 48, 30))
-    truth, known = LABELS[inside.slices], np.ones(inside.shape, bool)
+    affinities, boxes = noise((6, 48, 48)), [Box((1, 10, 0), (4, 48, 30)), Box((5, 0, 0), (6, 48, 48))]
+    pieces = [(box, LABELS[box.slices], np.random.default_rng(1).random(box.shape) < 0.9) for box in boxes]
     methods = experiment.segmentation.swept(experiment.segmentation.method)
-    wanted = {each: score(segment(affinities, each)[inside.slices], truth) for each in methods}
-    assert swept_scores(affinities, methods, experiment, truth, known, inside=inside) == wanted
+    segmented = {each: segment(affinities, each) for each in methods}
+    wanted = [
+        {each: score(segmented[each][box.slices], truth, mask=known) for each in methods}
+        for box, truth, known in pieces
+    ]
+    told = []
+    tell = lambda done, total: told.append((done, total))  # noqa: E731
+    assert swept_scores_of_pieces(affinities, methods, experiment, pieces, tell=tell) == wanted
+    assert told == [(done, len(VALUES)) for done in range(len(VALUES) + 1)]
 
 
 def test_where_nothing_is_segmented_the_scores_are_those_asked_for(tmp_path):

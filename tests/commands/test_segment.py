@@ -80,12 +80,27 @@ def test_validation_inside_another_part_is_judged_as_a_piece_of_that(path, aroun
     assert json.loads(folder.choice.read_text())["value"] == chosen
     told = "segment a-validation within a-target, z 0..40, y 0..48, x 0..48: sweep"
     assert (told in capsys.readouterr().out) == around
+    within = json.loads(folder.choice.read_text())["within"]
+    assert within == ({"a-validation": "a-target, z 0..40, y 0..48, x 0..48"} if around else {})
+
+
+def test_scattered_validation_parts_are_judged_in_one_segmentation(path, capsys):
+    regions = [{"z": [z, z + 1]} for z in (4, 6, 7)]
+    experiment = toy(path, volumes__a__validation=regions, volumes__a__test=[], volumes__a__target="0:40")
+    folder = write_affinities(experiment)
+    segment_experiment(experiment)
+    names = [f"a-validation-{i}" for i in range(3)]
+    assert f"segment {', '.join(names)} within a-target, z 0..40, y 0..48, x 0..48: sweep" in capsys.readouterr().out
+    content = json.loads(folder.choice.read_text())
+    assert content["within"].keys() == set(names)
+    assert content["validation"][f"{content['value']:g}"]["voi_sum"] < 1e-9
 
 
 @pytest.mark.parametrize("background", [0, 3, None])
 def test_ids_of_the_truth_are_those_of_neurons(path, background):
     (part, *_) = parts(toy(path), open_sources(toy(path, volumes__a__background=background)))
-    labels, ids = LABELS[part.box.slices], known_ids(part)
+    labels, (ids, known) = LABELS[part.box.slices], known_ids(part)
+    assert known.all()
     assert ((ids == 0) == (labels == (-1 if background is None else background))).all()
     assert (
         len(np.unique(ids))

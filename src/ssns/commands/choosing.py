@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,9 @@ from pydantic import BaseModel, TypeAdapter
 from ssns.commands.affinities import affinities_state
 from ssns.commands.inputs import Part, labels_fingerprints
 from ssns.commands.run_folder import RunFolder, keep_experiment, write_json
-from ssns.commands.scoring import Scored, ranked, swept_scores, weighted_means
+from ssns.commands.scoring import Scored, ranked, swept_scores_of_pieces, weighted_means
 from ssns.commands.terminal import progress_bar, say
-from ssns.commands.truth import known_ids, truths
+from ssns.commands.truth import known_ids, known_truth, truths
 from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
 from ssns.report import Table
@@ -52,8 +53,8 @@ def choose_method(
         verify: Compare the data of labels, not only their size and time.
     """
     watched = [part for part in found if part.role == "validation"]
-    around = {part.name: _around(part, found) for part in watched}
-    stamp = folder.stamp("choice", partial(_inputs, experiment, folder, watched, around), verify=verify)
+    contexts = _contexts(watched, found)
+    stamp = folder.stamp("choice", partial(_inputs, experiment, folder, watched, contexts), verify=verify)
     if stamp.holds(folder.choice, "segment: the sweep"):
         return chosen_method(experiment, folder)
     keep_experiment(experiment, folder, "segment")
@@ -61,24 +62,22 @@ def choose_method(
     rows = []
     with stamp.renewed():
         methods = settings.swept(*_learned(experiment, watched, affinities)) if watched else ()
-        for part, truth, known in truths(watched):
-            whole, box = around[part.name]
-            within = f" within {whole.name}, {box}" if box != part.box else ""
-            with progress_bar(f"segment {part.name}{within}: sweep") as bar:
-                scores = swept_scores(
-                    affinities[whole.name].read(box.relative_to(whole.box.start)),
-                    methods,
-                    experiment,
-                    truth if box == part.box else known_ids(part),  # what is one beyond the part may be two in it
-                    known,
-                    inside=part.box.relative_to(box.start),
-                    tell=bar,
-                )
-            rows.append((int(known.sum()), scores))
+        for context in contexts:
+            whole, box = context.whole, context.box
+            judged = list(truths(context.judged, context.truth))
+            if not judged:
+                continue
+            pieces = [(part.box.relative_to(box.start), truth, known) for part, truth, known in judged]
+            names = ", ".join(part.name for part, *_ in judged)
+            within = f" within {context}" if any(part.box != box for part in context.judged) else ""
+            with progress_bar(f"segment {names}{within}: sweep") as bar:
+                read = affinities[whole.name].read(box.relative_to(whole.box.start))
+                scores = swept_scores_of_pieces(read, methods, experiment, pieces, tell=bar)
+            rows += [(int(known.sum()), table) for (_, _, known), table in zip(pieces, scores, strict=True)]
         table = weighted_means(rows) if rows else {}
         chosen = ranked(table)[0] if table else settings.method
         _tell(chosen, table)
-        write_json(folder.choice, _content(chosen, table))
+        write_json(folder.choice, _content(chosen, table, contexts))
     return chosen
 
 
@@ -118,7 +117,8 @@ def sweep_table(folder: RunFolder) -> Table | None:
             (name, *(f"{scores[f'{value:g}']['voi_sum']:.4f}" if f"{value:g}" in scores else "–" for value in values))
             for name, scores in rows
         ],
-        note=f"Averaged over values within {LEEWAY:g}, the lowest is that of {content['name']} at"
+        note="".join(f"{name} as a piece of {within}. " for name, within in content.get("within", {}).items())
+        + f"Averaged over values within {LEEWAY:g}, the lowest is that of {content['name']} at"
         f" {content['value']:g}, which every part is segmented with."
         " choice.json, beside scores.json, has the other scores.",
     )
@@ -162,6 +162,37 @@ def _learned(experiment: Experiment, watched: Sequence[Part], affinities: Mappin
     return learned(experiment.segmentation.compared, samples, offsets=experiment.offsets)
 
 
+@dataclass(frozen=True, eq=False)
+class _Context:
+    """What is segmented at once to judge validation parts.
+
+    Attributes:
+        whole: The part whose affinities are taken.
+        box: What of it is segmented, in voxels of raw.
+        judged: Validation parts inside the box.
+    """
+
+    whole: Part
+    box: Box
+    judged: list[Part]
+
+    def __str__(self) -> str:
+        return f"{self.whole.name}, {self.box}"
+
+    def truth(self, part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """What a part is judged by: in more than the part, two of its components may well be one neuron."""
+        return known_truth(part) if part.box == self.box else known_ids(part)
+
+
+def _contexts(watched: Sequence[Part], found: Sequence[Part]) -> list[_Context]:
+    """Each once, with all the validation parts that are judged in it."""
+    contexts: dict[tuple[str, Box], _Context] = {}
+    for part in watched:
+        whole, box = _around(part, found)
+        contexts.setdefault((whole.name, box), _Context(whole, box, [])).judged.append(part)
+    return list(contexts.values())
+
+
 def _around(part: Part, found: Sequence[Part]) -> tuple[Part, Box]:
     """The largest part that holds a validation part, and what of it is segmented to judge that."""
     holding = [each for each in found if each.source.name == part.source.name and each.box.contains(part.box)]
@@ -177,7 +208,7 @@ def _inputs(
     experiment: Experiment,
     folder: RunFolder,
     watched: Sequence[Part],
-    around: Mapping[str, tuple[Part, Box]],
+    contexts: Sequence[_Context],
     hash_up_to: float,
 ) -> dict[str, Any]:
     """What a choice is made of."""
@@ -196,14 +227,15 @@ def _inputs(
             for part in watched
         },
         "around": {
-            name: {"box": str(box), "affinities": affinities_state(folder, whole, hash_up_to)}
-            for name, (whole, box) in around.items()
-            if whole.name != name
+            part.name: {"box": str(context.box), "affinities": affinities_state(folder, context.whole, hash_up_to)}
+            for context in contexts
+            for part in context.judged
+            if context.whole.name != part.name
         },
     }
 
 
-def _content(chosen: Method, table: Scored) -> dict[str, Any]:
+def _content(chosen: Method, table: Scored, contexts: Sequence[_Context]) -> dict[str, Any]:
     """What ``choice.json`` holds."""
     by_method: dict[Method, dict[str, Mapping[str, float]]] = {without_value(chosen): {}}
     for method, scores in table.items():
@@ -218,6 +250,7 @@ def _content(chosen: Method, table: Scored) -> dict[str, Any]:
         **first,
         "method": chosen.model_dump(mode="json"),
         "others": others,
+        "within": {part.name: str(each) for each in contexts for part in each.judged if part.box != each.box},
     }
 
 

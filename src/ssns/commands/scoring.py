@@ -24,42 +24,69 @@ def swept_scores(
     truth: NDArray[Any],
     known: NDArray[np.bool_],
     *,
-    inside: Box | None = None,
     nothing: Scores | None = None,
-    tell: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005  nobody listens
 ) -> dict[Method, Scores]:
     """Scores of methods, each with its own value of the swept setting.
+
+    Args:
+        affinities: Of the part.
+        methods: What is compared.
+        experiment: Its offsets, and the convention of scores.
+        truth: Of the part, as from ``known_truth``.
+        known: Where it is known.
+        nothing: What counts where nothing is segmented that the convention scores. None: that is an error.
+
+    Raises:
+        NothingSegmentedError: There is nothing to score, and ``nothing`` is None.
+    """
+    (table,) = swept_scores_of_pieces(
+        affinities, methods, experiment, [(Box.of_shape(truth.shape), truth, known)], nothing=nothing
+    )
+    return table
+
+
+def swept_scores_of_pieces(
+    affinities: NDArray[Any],
+    methods: Iterable[Method],
+    experiment: Experiment,
+    pieces: Sequence[tuple[Box, NDArray[Any], NDArray[np.bool_]]],
+    *,
+    nothing: Scores | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005  nobody listens
+) -> list[dict[Method, Scores]]:
+    """The `swept_scores` of each of several pieces of what is segmented.
 
     Voxels are looked at once for each kind of fragments, to count how these overlap with the truth; a partition of
     fragments renames them.
 
     Args:
-        affinities: Of the part, or of more than it.
+        affinities: Of what is segmented.
         methods: What is compared.
         experiment: Its offsets, and the convention of scores.
-        truth: Of the part, as from ``known_truth``.
-        known: Where it is known.
-        inside: Where the part is in the affinities; None: it is all of them.
+        pieces: Each a box of the affinities, its truth, and where that is known.
         nothing: What counts where nothing is segmented that the convention scores. None: that is an error.
         tell: Called as methods are scored with how many are, and how many there are.
 
     Raises:
         NothingSegmentedError: There is nothing to score, and ``nothing`` is None.
     """
-    settings = ScoringSettings(convention=experiment.scoring)
-    several, table = list(methods), {}
-    tell(0, len(several))
+    settings, several = ScoringSettings(convention=experiment.scoring), list(methods)
+    tables: list[dict[Method, Scores]] = [{} for _ in pieces]
+    done = 0
+    tell(done, len(several))
     for fragments, partitions in sweep_methods(affinities, several, offsets=experiment.offsets):
-        overlaps = Contingency.count(fragments if inside is None else fragments[inside.slices], truth, known)
+        overlaps = [Contingency.count(fragments[box.slices], truth, known) for box, truth, known in pieces]
         for method, segments in partitions:
-            try:
-                table[method] = score_table(overlaps.renamed(segments), settings)
-            except NothingSegmentedError:
-                if nothing is None:
-                    raise
-                table[method] = nothing
-            tell(len(table), len(several))
-    return table
+            for table, overlap in zip(tables, overlaps, strict=True):
+                try:
+                    table[method] = score_table(overlap.renamed(segments), settings)
+                except NothingSegmentedError:
+                    if nothing is None:
+                        raise
+                    table[method] = nothing
+            done += 1
+            tell(done, len(several))
+    return tables
 
 
 def weighted_means(rows: Sequence[tuple[int, Mapping[Method, Scores]]]) -> dict[Method, dict[str, float]]:

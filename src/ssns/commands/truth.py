@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -81,23 +81,26 @@ def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     Whatever the background is in the labels, it is 0 in the truth. Voxels outside the labels or of the ignored id are
     not known.
     """
-    everything = Box.of_shape(part.box.shape)
-    labels = PartLabels(part)
+    labels, everything = PartLabels(part), Box.of_shape(part.box.shape)
     return components(labels[everything.slices], background=part.source.settings.background), labels.known(everything)
 
 
-def known_ids(part: Part) -> NDArray[Any]:
-    """Ground truth of a part as `known_truth` has it, but with an id for each neuron, in however many components."""
-    ids = PartLabels(part)[Box.of_shape(part.box.shape).slices]
+def known_ids(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """What `known_truth` gives, but with an id for each neuron, in however many components."""
+    labels, everything = PartLabels(part), Box.of_shape(part.box.shape)
+    ids = labels[everything.slices]
     _, index = np.unique(ids, return_inverse=True)
     background = part.source.settings.background
-    return np.where(False if background is None else ids == background, 0, index.reshape(ids.shape) + 1)
+    truth = np.where(False if background is None else ids == background, 0, index.reshape(ids.shape) + 1)
+    return truth, labels.known(everything)
 
 
-def truths(found: Iterable[Part]) -> Iterator[tuple[Part, NDArray[Any], NDArray[np.bool_]]]:
-    """Parts with their `known_truth`, one at a time; those where nothing is known are left out with a warning."""
+def truths(
+    found: Iterable[Part], of: Callable[[Part], tuple[NDArray[Any], NDArray[np.bool_]]] = known_truth
+) -> Iterator[tuple[Part, NDArray[Any], NDArray[np.bool_]]]:
+    """Parts with their truth, one at a time; those where nothing is known are left out with a warning."""
     for part in found:
-        truth, known = known_truth(part)
+        truth, known = of(part)
         if truth[known].any():
             yield part, truth, known
         else:
