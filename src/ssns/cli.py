@@ -102,7 +102,7 @@ def init(
     ignored: Annotated[str, typer.Option(help="Id of voxels whose label is unknown, or none.")] = "none",
     rgb_ids: Annotated[bool, typer.Option("--rgb-ids", help="Labels are RGB-coded ids, as VAST exports them.")] = False,
     supervised: Annotated[
-        bool, typer.Option("--supervised", help="Learn from labels alone, in half the time; not from the rest of raw.")
+        bool, typer.Option("--supervised", help="Learn from labels alone, which is faster; not from the rest of raw.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:

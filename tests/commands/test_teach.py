@@ -111,10 +111,10 @@ def test_another_objective_needs_none(tmp_path):
 
 
 def test_of_large_regions_boxes_are_taken(tmp_path):
-    shape = (64, 600, 600)
+    shape = (65, 600, 600)
     path = make_toy(tmp_path, np.zeros(shape, np.uint8), np.ones(shape, np.uint16))
-    for voxels, count in [(1e9, 1), (shape[0] * 600 * 600 / 2, 4), (10, 1)]:
-        changes = {"volumes__a__unlabelled": "0:64", "volumes__a__validation": (), "volumes__a__labelled": "0:4"}
+    for voxels, count in [(1e9, 1), (shape[0] * 600 * 600 / 2, 6), (10, 1)]:
+        changes = {"volumes__a__unlabelled": "0:65", "volumes__a__validation": (), "volumes__a__labelled": "0:4"}
         objective = TAUGHT["objective"] | {"voxels": voxels}
         experiment = toy(path, **TAUGHT | changes | {"volumes__a__test": (), "objective": objective})
         sources = open_sources(experiment)
@@ -123,6 +123,7 @@ def test_of_large_regions_boxes_are_taken(tmp_path):
         assert all(not first.overlaps(second) for first in boxes for second in boxes if first is not second)
         if count > 1:
             assert all(extent <= largest for box in boxes for extent, largest in zip(box.shape, BOX, strict=True))
+            assert min(box.shape[0] for box in boxes) > 20  # none is a thin rest
 
 
 def test_where_there_are_labels_they_are_learned_in_the_place_of_pseudo_labels(taught):

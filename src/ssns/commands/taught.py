@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,13 @@ from ssns.errors import UserError
 from ssns.experiment import Experiment, Region, SegmentationSettings
 from ssns.sampling import LabelledVolume
 from ssns.segmentation import DEFAULT_METHOD
-from ssns.space import Box, Triple, cover
+from ssns.space import Box, Triple, cover, triple
 from ssns.training import PseudoLabelObjective, SupervisedObjective, TransferSettings
 from ssns.volume import open_volume
 from ssns.volume.normalization import IntensityRange
 
 BOX: Triple = (32, 512, 512)
-"""Extent (z, y, x) of the boxes that are taken of regions too large to be segmented whole."""
+"""Largest extent (z, y, x) of the boxes that are taken of regions too large to be segmented whole."""
 
 
 def taught_objective(experiment: Experiment) -> PseudoLabelObjective:
@@ -157,7 +158,7 @@ def _some(box: Box, share: float, draws: np.random.Generator) -> Iterator[Box]:
     if share >= 1:
         yield box
         return
-    cells = cover(box, BOX)
+    cells = cover(box, triple(math.ceil(n / math.ceil(n / most)) for n, most in zip(box.shape, BOX, strict=True)))
     count = max(1, round(share * len(cells)))
     yield from (cells[number] for number in sorted(draws.choice(len(cells), count, replace=False)))
 

@@ -162,7 +162,7 @@ def start_of_training(experiment: Experiment, folder: RunFolder, sources: dict[s
     if changes != []:
         raise UserError(
             f"pretraining: {shown(changes or ['its record'])} changed since the one in {folder.pretraining}: run"
-            " `ssns pretrain` first"
+            " `ssns pretrain` first, with the same settings"
         )
     return folder.best_pretrained
 
@@ -180,7 +180,8 @@ def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, 
         raise UserError(f"objective: wanted pseudo-labels in {folder.teaching}, got none: run `ssns teach` first")
     if changes:
         raise UserError(
-            f"objective: {shown(changes)} changed since the pseudo-labels in {folder.teaching}: run `ssns teach` first"
+            f"objective: {shown(changes)} changed since the pseudo-labels in {folder.teaching}: run `ssns teach` first,"
+            " with the same settings"
         )
 
 
