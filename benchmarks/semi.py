@@ -88,6 +88,7 @@ ROWS = {
     "ws": Row("semi-ws.toml"),
     "ema": Row("semi-ema.toml"),
     "ours": Row("semi-ours.toml"),
+    "ours, longer": Row("semi-ours.toml", {"objective.teacher_steps": "24000", "training.steps": "12000"}),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
     "full, same time": Row("semi.toml", {"volumes.ac4.labelled": "0:35", "training.steps": "24000"}),
     "supervised, half the steps": Row("semi.toml", HALF),
@@ -108,6 +109,9 @@ ROWS = {
     "supervised, flips": _flips("supervised"),
     "ours, flips": _flips("ours"),
 }
+
+BASELINES = ("supervised", "supervised, same time")
+"""Labels alone: as many labelled patches as the other rows see, and as long as these take."""
 
 
 def main() -> None:
@@ -177,12 +181,13 @@ def call(data: Path, runs: Path, file: str, name: str, changes: Mapping[str, str
 
 def print_tables(found: Results) -> None:
     """Mean and spread over the seeds that are done, and the learning curve of each run, in Markdown."""
-    print("| row | seeds | VOI split | VOI merge | VOI sum | ARAND | CREMI | validation VOI sum | training, min |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = ("row", "seeds", "VOI split", "VOI merge", "VOI sum", "of labels alone", "ARAND", "CREMI")
+    print(f"| {' | '.join((*columns, 'validation VOI sum', 'training, min'))} |\n{'|---' * (len(columns) + 2)}|")
     done = {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
     for name, runs in done.items():
         if runs:
             cells = [shown([run[key] for run in runs]) for key in (*SCORES, "validation")]
+            cells.insert(SCORES.index("voi_sum") + 1, of_labels_alone(found, name, runs))
             cells.append(f"{np.mean([run['minutes'] for run in runs]):.0f}")
             print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     print("\n| row | seed | validation VOI sum by step | commit | processor |")
@@ -192,6 +197,14 @@ def print_tables(found: Results) -> None:
             curve = ", ".join(f"{step}: {voi:.3f}" for step, voi in run["curve"])
             commit = run["commit"][:7] + "+" * run["commit"].endswith("+changes")
             print(f"| {name} | {run['seed']} | {curve} | {commit} | {run['processor']} |")
+
+
+def of_labels_alone(found: Results, name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """VOI sum as a share of that of labels alone, of the same seeds: the better mean of the rows that may be it."""
+    rows = ("supervised, half the steps",) if HALF.items() <= dict(ROWS[name].changes).items() else BASELINES
+    beside = [[found.get(run_name(row, run["seed"])) for run in runs] for row in rows]
+    sums = [np.mean([run["voi_sum"] for run in each if run]) for each in beside if all(each)]
+    return f"{np.mean([run['voi_sum'] for run in runs]) / min(sums):.2f}" if sums else "–"
 
 
 def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
