@@ -92,7 +92,7 @@ class TestTransfer:
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
-            (SEMI, r"pretraining: it has not ended in .*pretrain: run `ssns pretrain` first"),
+            (SEMI, r"pretraining: wanted its weights in .*pretrain, which are not done: run `ssns pretrain` first"),
             ({"transfer": {"checkpoint": "gone.pt"}}, r"no file at .*gone.pt: name one that is there"),
             ({"objective": {"type": "consistency"}}, "regions to learn from without labels.*got none"),
         ],
@@ -103,11 +103,11 @@ class TestTransfer:
 
     def test_a_pre_training_that_has_not_ended_or_is_another_one_is_not_taken(self, semi):
         changed = SEMI | {"pretraining": {"training": LOOP | {"steps": 4}}}
-        with pytest.raises(UserError, match=r"pretraining: pretraining.training.steps changed since the one in"):
+        with pytest.raises(UserError, match=r"pretraining: pretraining.training.steps changed since its weights in"):
             train_experiment(toy(semi, **changed))
         done = RunFolder.of(toy(semi)).pretraining / "done"
         done.unlink()
-        with pytest.raises(UserError, match="it has not ended"):
+        with pytest.raises(UserError, match="which are not done"):
             train_experiment(toy(semi, **SEMI))
         done.touch()
 

@@ -59,7 +59,7 @@ def test_a_teaching_that_was_left_for_another_is_taken_up_again(taught, tmp_path
         patched.setattr("ssns.commands.teach.predict_experiment", gone)
         with pytest.raises(UserError, match="gone"):
             teach_experiment(toy(path, **TAUGHT | {"objective": TAUGHT["objective"] | {"teacher_steps": 2}}))
-    with pytest.raises(UserError, match=r"got none: run `ssns teach` first"):
+    with pytest.raises(UserError, match=r"which are not done: run `ssns teach` first"):
         train_experiment(toy(path, **TAUGHT))
     teach_experiment(toy(path, **TAUGHT))
     assert load_checkpoint(RunFolder.of(toy(path)).best_teacher).step == 30
@@ -77,7 +77,7 @@ def test_another_start_or_way_of_scoring_makes_others(taught, tmp_path):
         ({"scoring": "excluded"}, "settings.scoring"),
         ({"transfer__checkpoint": str(start)}, "settings.transfer.checkpoint, start"),
     ]:
-        with pytest.raises(UserError, match=rf"objective: {told} changed since the pseudo-labels"):
+        with pytest.raises(UserError, match=rf"objective: {told} changed since pseudo-labels"):
             train_experiment(toy(taught, **TAUGHT, **changes))
 
 
@@ -91,7 +91,7 @@ def test_training_learns_from_them(taught, capsys):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, r"objective: wanted pseudo-labels in .*teach, got none: run `ssns teach` first"),
+        ({}, r"objective: wanted pseudo-labels in .*teach, which are not done: run `ssns teach` first"),
         ({"volumes__a__unlabelled": ()}, "as objective.type is pseudo_labels, got none: set volumes.NAME.unlabelled"),
     ],
 )
@@ -101,7 +101,7 @@ def test_training_without_them_is_refused(tmp_path, changes, told):
 
 
 def test_training_with_those_of_other_settings_is_refused(taught):
-    with pytest.raises(UserError, match=r"objective: settings.seed changed since the pseudo-labels in .*teach: run"):
+    with pytest.raises(UserError, match=r"objective: settings.seed changed since pseudo-labels in .*teach: run"):
         train_experiment(toy(taught, **TAUGHT, seed=3))
 
 

@@ -156,14 +156,8 @@ def start_of_training(experiment: Experiment, folder: RunFolder, sources: dict[s
         return path
     if experiment.pretraining is None:
         return None
-    if not (folder.pretraining / "done").is_file() or not folder.best_pretrained.is_file():
-        raise UserError(f"pretraining: it has not ended in {folder.pretraining}: run `ssns pretrain` first")
-    changes = pretraining_stamp(experiment, sources).differences()
-    if changes != []:
-        raise UserError(
-            f"pretraining: {shown(changes or ['its record'])} changed since the one in {folder.pretraining}: run"
-            " `ssns pretrain` first, with the same settings"
-        )
+    made = folder.pretraining / "done", folder.best_pretrained
+    _check_made("pretraining", "its weights", pretraining_stamp(experiment, sources), made, "pretrain")
     return folder.best_pretrained
 
 
@@ -175,13 +169,23 @@ def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, 
     """
     if not isinstance(experiment.objective, PseudoLabelObjective):
         return
-    changes = taught_stamp(experiment, teachers_experiment(experiment, sources), sources, start).differences()
-    if changes is None or not (folder.bold.is_file() and folder.best_teacher.is_file()):
-        raise UserError(f"objective: wanted pseudo-labels in {folder.teaching}, got none: run `ssns teach` first")
+    stamp = taught_stamp(experiment, teachers_experiment(experiment, sources), sources, start)
+    _check_made("objective", "pseudo-labels", stamp, (folder.best_teacher, folder.bold), "teach")
+
+
+def _check_made(setting: str, what: str, stamp: Stamp, made: Sequence[Path], verb: str) -> None:
+    """Refuse what an earlier verb has not made, or has made of other settings or inputs.
+
+    Raises:
+        UserError: That verb would make it, or make it anew.
+    """
+    changes, folder = stamp.differences(), stamp.path.parent
+    if changes is None or not all(path.is_file() for path in made):
+        raise UserError(f"{setting}: wanted {what} in {folder}, which are not done: run `ssns {verb}` first")
     if changes:
         raise UserError(
-            f"objective: {shown(changes)} changed since the pseudo-labels in {folder.teaching}: run `ssns teach` first,"
-            " with the same settings"
+            f"{setting}: {shown(changes)} changed since {what} in {folder}: run `ssns {verb}` first, with the same"
+            " settings"
         )
 
 
