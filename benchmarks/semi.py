@@ -46,11 +46,13 @@ class Row:
         file: The experiment.
         changes: Settings on top of it.
         weights: The row whose weights of the same seed it predicts with, in the place of training.
+        beside: Rows of labels alone; the better of them is what this one is compared with.
     """
 
     file: str
     changes: Mapping[str, str] = field(default_factory=dict)
     weights: str | None = None
+    beside: Sequence[str] = ("supervised", "supervised, same time")
 
 
 FAR = "[[-2, 0, 0], [-3, 0, 0], [0, -9, 0], [0, 0, -9], [0, -27, 0], [0, 0, -27]]"
@@ -68,12 +70,35 @@ STRONG = """{type = "sequence", steps = [
 ]}"""
 """Views that differ from what the teacher sees in all ways at once, and stronger than labelled patches do."""
 
-HALF = {"training.steps": "6000"}
-"""What is changed one by one has half the steps, to be compared with "ema, half the steps"."""
+MOVING = """{type = "one_of", choices = [
+    {type = "flip_transpose"}, {type = "rotation"}, {type = "scale"}, {type = "elastic"}, {type = "misalign"},
+]}"""
+"""Views all of which move voxels, so that affinities of the teacher have to be carried."""
+
+EVERYTHING = """{type = "sequence", steps = [
+    {type = "flip_transpose"},
+    {type = "one_of", choices = [
+        {type = "rotation", probability = 0.3}, {type = "scale", probability = 0.3},
+        {type = "elastic", probability = 0.3}, {type = "fold", probability = 0.3},
+    ]},
+    {type = "misalign", probability = 0.3, section_probability = 0.1, largest = 10},
+    {type = "intensity", probability = 0.8, contrast = 0.3, brightness = 0.2, gamma_octaves = 0.5, per_section = 0.5},
+    {type = "blur", probability = 0.2, sigma = [0.3, 1.5]},
+    {type = "strong_blur", probability = 0.1},
+    {type = "noise", probability = 0.3, sigma = [0.01, 0.08]},
+    {type = "cut_out", probability = 0.2},
+    {type = "missing_section", probability = 0.2, section_probability = 0.08, rectangle_probability = 0.15},
+]}"""
+"""Labelled patches through every family that leaves labels what they are, in place of the six that are the default."""
+
+
+def _half(file: str, **changes: str) -> Row:
+    """What is changed one by one has half the steps; labels alone, too."""
+    return Row(file, {"training.steps": "6000"} | changes, beside=("supervised, half the steps",))
 
 
 def _ema(**changes: str) -> Row:
-    return Row("semi-ema.toml", HALF | {f"objective.{key}": value for key, value in changes.items()})
+    return _half("semi-ema.toml", **{f"objective.{key}": value for key, value in changes.items()})
 
 
 def _flips(row: str) -> Row:
@@ -88,30 +113,31 @@ ROWS = {
     "ws": Row("semi-ws.toml"),
     "ema": Row("semi-ema.toml"),
     "ours": Row("semi-ours.toml"),
-    "ours, longer": Row("semi-ours.toml", {"objective.teacher_steps": "24000", "training.steps": "12000"}),
+    "ours, longer": Row("semi-ours.toml", {"objective.teacher_steps": "24000", "training.steps": "12000"}, beside=()),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
     "full, same time": Row("semi.toml", {"volumes.ac4.labelled": "0:35", "training.steps": "24000"}),
-    "supervised, half the steps": Row("semi.toml", HALF),
-    "pre-trained, half the steps": Row("semi-ema.toml", HALF | {"objective": '{type = "supervised"}'}),
+    "supervised, half the steps": _half("semi.toml"),
+    "supervised, all augmentations": _half("semi.toml", augmentation=EVERYTHING),
+    "pre-trained, half the steps": _half("semi-ema.toml", objective='{type = "supervised"}'),
     "ema, half the steps": _ema(),
-    "ema, not pre-trained": Row("semi-ema.toml", HALF | {"pretraining": "none"}),
-    "ema, reference geometry": _ema(geometry="reference"),
+    "ema, not pre-trained": _half("semi-ema.toml", pretraining="none"),
+    "ema, masked blocks": _half("semi-ema.toml", **{"pretraining.task": '{type = "masked_blocks"}'}),
+    "ema, moving views": _ema(strong=MOVING),
+    "ema, moving views, reference geometry": _ema(strong=MOVING, geometry="reference"),
     "ema, joint batch": _ema(batch="joint"),
-    "ema, all of raw": Row("semi-ema.toml", HALF | {"volumes.ac4.unlabelled": "0:100"}),
-    "ema, offsets farther away": Row("semi-ema.toml", HALF | {"auxiliary_offsets": FAR}),
+    "ema, all of raw": _half("semi-ema.toml", **{"volumes.ac4.unlabelled": "0:100"}),
+    "ema, offsets farther away": _half("semi-ema.toml", auxiliary_offsets=FAR),
     "ema, cross-entropy": _ema(loss='{type = "bce"}'),
     "ema, confidence": _ema(confidence="0.8"),
     "ema, four orientations": _ema(orientations="4"),
     "ema, two views": _ema(views="2"),
-    "ema, cut mix": _ema(cut_mix="{}"),
+    "ema, cut mix in plane": _ema(cut_mix="{plane = 0.5, depth = 0}"),
+    "ema, cut mix through z": _ema(cut_mix="{plane = 0, depth = 0.5}"),
     "ema, strong views": _ema(strong=STRONG),
     "ema, cross": _ema(teacher='{type = "cross"}'),
     "supervised, flips": _flips("supervised"),
     "ours, flips": _flips("ours"),
 }
-
-BASELINES = ("supervised", "supervised, same time")
-"""Labels alone: as many labelled patches as the other rows see, and as long as these take."""
 
 
 def main() -> None:
@@ -200,11 +226,12 @@ def print_tables(found: Results) -> None:
 
 
 def of_labels_alone(found: Results, name: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    """VOI sum as a share of that of labels alone, of the same seeds: the better mean of the rows that may be it."""
-    rows = ("supervised, half the steps",) if HALF.items() <= dict(ROWS[name].changes).items() else BASELINES
-    beside = [[found.get(run_name(row, run["seed"])) for run in runs] for row in rows]
-    sums = [np.mean([run["voi_sum"] for run in each if run]) for each in beside if all(each)]
-    return f"{np.mean([run['voi_sum'] for run in runs]) / min(sums):.2f}" if sums else "–"
+    """VOI sum as a share of that of labels alone, of the same seeds; not before these are all there."""
+    beside = [[found.get(run_name(row, run["seed"])) for run in runs] for row in ROWS[name].beside]
+    if not beside or not all(map(all, beside)):
+        return "–"
+    sums = [np.mean([run["voi_sum"] for run in each if run]) for each in beside]
+    return f"{np.mean([run['voi_sum'] for run in runs]) / min(sums):.2f}"
 
 
 def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:

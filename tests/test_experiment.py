@@ -326,6 +326,7 @@ class TestRoles:
             ({}, {}),
             (consistency(2), {}),
             (consistency(4), {4: 7}),
+            ({"objective": {"type": "pseudo_labels"}, "training": {"patch": [4, 8, 8]}}, {4: 7}),
             (pretraining(6), {6: 9}),
             (consistency(4) | pretraining(4), {4: 7}),
             (consistency(3) | pretraining(4), {3: 6, 4: 7}),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from ssns.perturb import Fold, Misalign, Patch
-from ssns.perturb.sections import SectionShifts, fold_field, fold_section, shift_sections
+from ssns.perturb.sections import Folds, SectionFold, SectionShifts, fold_field, shift_sections
 
 
 def shifted_by_numpy(section, dy, dx, pad=60):
@@ -69,27 +69,40 @@ def test_fold_is_the_references(line, half_width, reach, decay):
     draws = np.random.default_rng(0)
     section, ids = draws.random((30, 24)), draws.integers(0, 2**20, (30, 24))
     wanted, wanted_fold = reference_fold(section, line, half_width, reach, decay, order=1)
-    folded, fold = fold_section(torch.from_numpy(section).float(), line, half_width, reach, decay, dark=None)
-    assert_array_equal(fold, wanted_fold)
-    assert_allclose(folded, wanted, atol=1e-5)
-    labels, _ = fold_section(torch.from_numpy(ids), line, half_width, reach, decay, dark=None)
+    folds = Folds((SectionFold(0, line, half_width, reach, decay),))
+    volume = torch.from_numpy(section[None]).float()
+    assert_array_equal(folds.hidden(volume)[0], wanted_fold)
+    assert_allclose(folds.apply(volume)[0], wanted, atol=1e-5)
+    labels = folds.apply(torch.from_numpy(ids[None]))[0]
     wanted_labels, _ = reference_fold(ids, line, half_width, reach, decay, order=0)
     assert (labels.numpy() == wanted_labels).mean() > 0.99  # but for near ties of rounding
 
 
-def test_fold_is_opencvs_remap_of_the_padded_section():
+def folded_raw(section, monkeypatch, *drawn):
+    """What the family makes of a section where a fold is drawn, and where nothing is known of the labels."""
+    monkeypatch.setattr(Fold, "draw", lambda *_: Folds((SectionFold(1, *drawn),)))
+    raw = torch.stack([section, section])
+    patch = Fold().perturb(Patch(raw, valid=torch.ones_like(raw, dtype=torch.bool)), torch.Generator())
+    assert torch.equal(patch.raw[0], section)
+    assert patch.valid[0].all()
+    return patch.raw[1], ~patch.valid[1]
+
+
+def test_fold_is_opencvs_remap_of_the_padded_section(monkeypatch):
     section = ndimage.gaussian_filter(np.random.default_rng(0).random((160, 160), dtype=np.float32), 1.5)
     line, drawn = ((-40.0, 30.5), (120.25, 199.0)), (7, 33, 0.03)
     displacement, fold = fold_field((160, 160), line, *drawn)
     down, across = (np.indices((160, 160)) + displacement.numpy() + 40).astype(np.float32)
     padded = cv2.copyMakeBorder(section, 40, 40, 40, 40, cv2.BORDER_REFLECT_101)
     wanted = np.where(fold, 0, cv2.remap(padded, across, down, cv2.INTER_LINEAR))
-    assert_allclose(fold_section(torch.from_numpy(section), line, *drawn)[0], wanted, atol=1e-5)
+    folded, hidden = folded_raw(torch.from_numpy(section), monkeypatch, line, *drawn)
+    assert_allclose(folded, wanted, atol=1e-5)
+    assert torch.equal(hidden, fold)
 
 
-def test_fold_swallows_tissue_on_both_sides_of_a_dark_line():
+def test_fold_swallows_tissue_on_both_sides_of_a_dark_line(monkeypatch):
     columns = torch.arange(100.0).expand(3, 100)
-    folded, fold = fold_section(columns, ((0.0, 50.0), (2.0, 50.0)), 2, 12, 0.0)
+    folded, fold = folded_raw(columns, monkeypatch, ((0.0, 50.0), (2.0, 50.0)), 2, 12, 0.0)
     assert torch.equal(fold[0].nonzero().flatten(), torch.arange(48, 53))
     assert (folded[fold] == 0).all()
     assert torch.equal(folded[1, 53:89], columns[1, 63:99])

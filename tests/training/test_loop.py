@@ -99,6 +99,8 @@ class TestResumedEqualsUninterrupted:
         assert load_checkpoint(tmp_path / "last.pt").step == 3
         run(tmp_path, network_seed=1)
         assert equal(outcome(tmp_path), outcome(uninterrupted))
+        events = EventAccumulator(str(tmp_path / "curves")).Reload()
+        assert [point.step for point in events.Scalars("loss/labelled")] == [2, 4, 6, 8]
 
     def test_after_being_killed(self, tmp_path):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -219,6 +221,14 @@ class TestWhatIsLogged:
         run(tmp_path, on_start=told.append, steps=1)
         parameters = sum(parameter.numel() for parameter in NETWORK.build(3).parameters())
         assert told == [f"training from step 0 of 1 on cpu (32-true), {parameters:,} parameters"]
+
+    def test_threads_are_limited_while_it_trains(self, tmp_path, monkeypatch):
+        seen = []
+        monkeypatch.setattr(torch, "set_num_threads", seen.append)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+        run(tmp_path / "limited", steps=1, threads=3)
+        run(tmp_path / "as many as there are", steps=1)
+        assert seen == [3, 7, 7, 7]
 
 
 class TestFailures:

@@ -11,6 +11,7 @@ from ssns.commands.affinities import open_affinities
 from ssns.commands.choosing import choose_method
 from ssns.commands.inputs import Part, open_sources
 from ssns.commands.predict import predict_experiment
+from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, keep_experiment, made_now
 from ssns.commands.segment import check_memory
 from ssns.commands.showing import show_middle
@@ -41,6 +42,9 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
     if folder.best_teacher.is_file() and stamp.holds(folder.bold, "teach"):
+        return
+    if not is_first_process():
+        train_experiment(teacher, start=start, verify=verify)  # where it ends: the first one goes on alone
         return
     keep_experiment(experiment, folder, "teach")
     say(f"teach: a first network learns from labels alone, in {folder.teaching}")

@@ -10,7 +10,7 @@ from ssns.errors import UserError
 from ssns.experiment.models import Experiment, Regions, Role
 from ssns.sampling import seen_by_patches
 from ssns.space import Box, Triple
-from ssns.training import ConsistencyObjective
+from ssns.training import SupervisedObjective
 
 APART: tuple[Role, ...] = ("labelled", "unlabelled", "validation", "test")
 """The roles that are looked at: a target may lie anywhere."""
@@ -90,7 +90,7 @@ def _seen_beyond(learned: _Part, scored: _Part, patches: Iterable[Triple], shrin
 
 def _raw_patches(experiment: Experiment) -> list[Triple]:
     """The shapes of patches that are drawn from unlabelled raw, each once."""
-    loops = [experiment.training] if isinstance(experiment.objective, ConsistencyObjective) else []
+    loops = [] if isinstance(experiment.objective, SupervisedObjective) else [experiment.training]
     loops += [experiment.pretraining.training] if experiment.pretraining is not None else []
     return sorted({loop.patch for loop in loops})
 

@@ -79,34 +79,6 @@ def fold_field(
     return torch.stack([along * normal[0], along * normal[1]]), fold
 
 
-def fold_section(
-    section: Tensor,
-    line: tuple[Point, Point],
-    half_width: float,
-    reach: float,
-    decay: float,
-    dark: float | None = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """One section with a fold (reference 6.12).
-
-    Args:
-        section: (y, x); floats are interpolated, integers and booleans take the nearest voxel.
-        line: Two different points (y, x) on the line of the fold; they may lie outside the section.
-        half_width: Half the width of the fold in voxels.
-        reach: Half the width of the tissue that the fold has swallowed, voxels; at least ``half_width``.
-        decay: How much less far tissue moved, per voxel of distance from the fold.
-        dark: What the fold itself holds; None: what the warp brings there (for labels).
-
-    Returns:
-        The folded section, and where the fold lies, bool (y, x).
-    """
-    displacement, fold = fold_field(
-        (section.shape[0], section.shape[1]), line, half_width, reach, decay, section.device
-    )
-    folded = warp_sections(section[None], displacement[:, None])[0]
-    return (folded if dark is None else folded.masked_fill(fold, dark)), fold
-
-
 @dataclass(frozen=True, eq=False)
 class SectionShifts:
     """The move of misaligned sections.
@@ -131,7 +103,7 @@ class SectionShifts:
 
 @dataclass(frozen=True)
 class SectionFold:
-    """One fold: the section it is in, and the arguments of :func:`fold_section`."""
+    """One fold: the section it is in, and the arguments of :func:`fold_field` (reference 6.12)."""
 
     section: int
     line: tuple[Point, Point]

@@ -32,8 +32,8 @@ from ssns.training.objectives import ConsistencyObjective
 from ssns.training.supervised import Supervised
 from ssns.training.teachers import Students, Teacher
 
-LABELLED, UNLABELLED, MIXED = 0, 1, 2
-"""Streams of draws of one step."""
+UNLABELLED, MIXED = 1, 2
+"""Streams of draws of one step, beside 0 of labelled patches."""
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,6 @@ class _Progress:
 
 def make_fabric(settings: TrainingSettings) -> Fabric:
     """Devices and precision of a run; launched by the caller or by ``torchrun``."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -214,7 +212,12 @@ def train(
             f"{'going on from' if run.progress.step else 'training from'} step {run.progress.step} of {settings.steps}"
             f" on {run.fabric.device} ({run.precision}), {parameters:,} parameters"
         )
-    with closing(run.writer) if run.writer else nullcontext(), _stop_requests() as stop, run.batches() as next_batch:
+    with (
+        closing(run.writer) if run.writer else nullcontext(),
+        _threads(settings.threads),
+        _stop_requests() as stop,
+        run.batches() as next_batch,
+    ):
         while run.progress.step < settings.steps:
             loss = run.step(next_batch)
             if on_step and run.fabric.is_global_zero:
@@ -224,6 +227,17 @@ def train(
                 run.save("last.pt")
                 raise TrainingInterrupted(run.progress.step, settings.steps, folder / "last.pt")
     return load_checkpoint(folder / "best.pt")
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """As many threads of torch, while this lasts; None: as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Run:
@@ -256,10 +270,16 @@ class _Run:
         optimizer = settings.optimizer.build(_groups(self.network, rates))
         objective.network, self.optimizer = fabric.setup(self.network, optimizer)
         folder.mkdir(parents=True, exist_ok=True)
-        self.writer = SummaryWriter(str(folder / "curves")) if fabric.is_global_zero else None
+        self.writer: SummaryWriter | None = None
 
     def resume(self) -> None:
-        """Take up the state of ``last.pt``, if there is one."""
+        """Take up the state of ``last.pt``, if there is one, and begin with curves there."""
+        self._take_up()
+        if self.fabric.is_global_zero:
+            # what a killed run drew after that save is drawn again
+            self.writer = SummaryWriter(str(self.folder / "curves"), purge_step=self.progress.step + 1)
+
+    def _take_up(self) -> None:
         path = self.folder / "last.pt"
         if not path.is_file():
             return

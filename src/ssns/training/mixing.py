@@ -54,7 +54,7 @@ def draw_exchange(settings: CutMix, shape: Triple, generator: Generator, device:
 
 
 def _span(settings: CutMix, extent: int, generator: Generator) -> slice:
-    """A part of an axis: its share of the extent drawn, at least one voxel and not all, at a place drawn."""
+    """A part of an axis: its share of the extent drawn, at least a voxel, not all of several, at a place drawn."""
     share = float(uniform(generator, *settings.size))
     length = min(max(1, round(share * extent)), max(1, extent - 1))
     start = int(integers(generator, 0, extent - length))

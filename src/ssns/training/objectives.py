@@ -266,7 +266,8 @@ class PseudoLabelObjective(Component):
     voxels: float = Field(
         1.2e8,
         gt=0,
-        description="Of unlabelled raw that are segmented, at most: of larger regions, boxes drawn from them.",
+        description="Of unlabelled raw that are segmented, about: of larger regions, boxes drawn from them, of each at"
+        " least one.",
     )
     weight: float = Field(1.0, ge=0, description="Of pseudo-labelled patches, beside 1 for the labelled ones.")
 
