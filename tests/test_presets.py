@@ -54,7 +54,11 @@ class TestPaper:
         assert (experiment.pretraining.skips, experiment.transfer.parts) == ("none", "encoder")
         assert experiment.objective.loss.type == "squared_error"
         assert experiment.objective.teacher.statistics == "batch"
-        assert experiment.objective.geometry == "reference"
+        assert (experiment.objective.geometry, experiment.objective.batch) == ("reference", "joint")
+        assert experiment.objective.cut_mix is None
+        assert experiment.loss.type == "bce"
+        assert {loop.precision for loop in (experiment.training, experiment.pretraining.training)} == {"fp32"}
+        assert experiment.prediction.tiling == "reference"
         assert experiment.normalization.type == "dtype"
         assert (experiment.segmentation.method.type, experiment.segmentation.thresholds) == ("agglomeration", (0.5,))
 
@@ -91,6 +95,7 @@ class TestPaper:
         ]  # fmt: skip
         assert objective.strong.steps[0].per_section == 1
         assert [(step.type, step.probability) for step in objective.clean.steps] == [("flip_transpose", 0.5)]
+        assert (objective.weight, objective.ramp.type) == (1.0, "steady")
 
     def test_the_ramp(self, tmp_path):
         objective = loaded(tmp_path, 'preset = "paper-ema-ramp"\n').objective

@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 import subprocess
@@ -74,6 +75,19 @@ class TestTransfer:
         same = {name for name in end if name in start and np.array_equal(start[name], end[name])}
         assert {"embed_in.0.weight", "conv0.block1.1.running_mean", "center.block2.3.weight"} <= same
         assert not {"up0.0.weight", "out_put.0.weight"} & same
+        told = json.loads((folder.training / "transfer.json").read_text())
+        assert "embed_in.0.weight" in told["loaded"]
+        assert (told["missing"], told["checkpoint"]) == ({}, str(folder.best_pretrained))
+
+    def test_what_was_taken_over_may_learn_at_a_lower_rate(self, tmp_path):
+        path = make_toy(tmp_path)
+        changes = SEMI | {"transfer": {"learning_rate": 0.25}, "objective": {"type": "supervised"}}
+        pretrain_experiment(toy(path, **changes))
+        train_experiment(toy(path, **changes))
+        groups = load_checkpoint(RunFolder.of(toy(path)).training / "last.pt").state["optimizer"]["param_groups"]
+        assert sorted(group.get("share", 1.0) for group in groups) == [0.25, 1.0]
+        rates = {group.get("share", 1.0): group["lr"] for group in groups}
+        assert rates[0.25] == pytest.approx(0.25 * rates[1.0])
 
     def test_another_pre_training_is_trained_from_again(self, tmp_path, capsys):
         path = make_toy(tmp_path)

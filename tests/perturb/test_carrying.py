@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from ssns.affinities import GRID_SYMMETRIES, NEAREST, labels_to_affinities
 from ssns.networks.extents import Extents, valid_extents
-from ssns.perturb import AnyPerturbation, Elastic, Fold, Misalign, Motion, Scale
+from ssns.perturb import AnyPerturbation, Elastic, Fold, Misalign, Motion, Rotation, Scale
 from ssns.perturb.carrying import BAND, Carried, Warp
 from ssns.perturb.geometry import Zoom
 from ssns.perturb.rotation import Turn
@@ -159,8 +159,9 @@ class TestInterpolatingMoves:
         assert agreeing >= 0.98 * counted
 
     @pytest.mark.parametrize("offsets", OFFSETS)
-    @pytest.mark.parametrize("family", [Scale, Elastic, Fold])
-    def test_the_mask_leaves_the_uncertain_band_out(self, family, offsets):
+    # Beside a fold other tissue comes to lie: that boundary is none of those that the teacher saw.
+    @pytest.mark.parametrize(("family", "left"), [(Scale, 0), (Elastic, 0), (Rotation, 0), (Fold, 0.01)])
+    def test_the_mask_leaves_the_uncertain_band_out(self, family, left, offsets):
         for seed in range(4):
             labels = cells(self.SHAPE, seed, volume=2500)
             move = family().draw(self.SHAPE, torch.Generator().manual_seed(seed))
@@ -170,6 +171,9 @@ class TestInterpolatingMoves:
             wanted, _ = labels_to_affinities(move.apply(labels), offsets)
             agree = (sure.affinities > 0.5) == (wanted > 0.5)
             assert agree[sure.known].float().mean() >= 0.98
+            band = all_of_them.known & ~far_from_boundaries(move.apply(labels), offsets)
+            assert band.float().mean() > 0.05
+            assert sure.known[band].float().mean() <= left
 
     def test_sections_that_moved_apart_have_no_known_z_edges_between_them(self):
         labels = cells(self.SHAPE)

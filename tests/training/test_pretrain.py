@@ -83,6 +83,17 @@ class TestMaskedBlocks:
         assert sum(bool(block.all()) for block in blocks) == round(0.25 * 18)
         assert all(block.all() or not block.any() for block in blocks)
 
+    def test_the_loss_is_of_what_was_hidden(self):
+        objective = pretraining(clean=PLAIN, task=MaskedBlocks(block=(1, 4, 4)))
+        objective.network.eval()
+        batch, number = objective.draw(1)
+        raw, clean, hidden = objective.views(batch, objective.process.generator(number))
+        assert torch.equal(raw[~hidden], clean[~hidden])
+        assert not raw[hidden].any()
+        with torch.no_grad():
+            wanted = (objective.network(raw).sigmoid() - clean)[hidden].square().mean()
+            torch.testing.assert_close(objective.loss((batch, number), 0)["restoration"], wanted)
+
     def test_other_blocks_each_time(self):
         task, generator = MaskedBlocks(block=(2, 4, 4)), torch.Generator().manual_seed(0)
         first, second = (task.perturb(Patch(torch.zeros(4, 16, 16)), generator)[1] for _ in range(2))

@@ -12,7 +12,7 @@ from ssns.commands.inputs import Source, open_sources, parts, prepared, with_rol
 from ssns.commands.learning import learned_once, learned_settings
 from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
-from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown
+from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown, write_json
 from ssns.commands.segment import check_memory
 from ssns.commands.taught import taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ssns.training.loop import Objective
     from ssns.training.pseudo_labels import PseudoLabelled
     from ssns.training.supervised import Process, Supervised
+    from ssns.training.transfer import Transfer
 
 ROLES: tuple[Role, ...] = ("labelled", "validation", "unlabelled")
 """What training reads."""
@@ -240,8 +241,10 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     process = Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric))
     objective = _objective(experiment, inputs, ranges, networks, process, fabric)
     _warn_of_initial_statistics(experiment, objective.network)
-    if networks.told:
-        say(f"train: from {start}: {networks.told}")
+    if networks.taken is not None:
+        say(f"train: from {start}: {networks.taken}; transfer.json lists them")
+        if is_first_process():
+            write_json(folder.training / "transfer.json", networks.taken.to_dict() | {"checkpoint": str(start)})
     checkpoint = Checkpoint(
         experiment.network,
         {},
@@ -272,13 +275,13 @@ class _Networks:
         experiment: Its network and transfer.
         start: The checkpoint that weights are taken over from, if any.
         rates: Share of the learning rate of parameters that were taken over.
-        told: What became of the weights, for the user.
+        taken: What became of the weights.
     """
 
     experiment: Experiment
     start: Path | None
     rates: dict[nn.Parameter, float] = field(default_factory=dict)
-    told: str = ""
+    taken: Transfer | None = None
 
     def build(self) -> nn.Module:
         """Another network, its start drawn from torch's global generator."""
@@ -292,7 +295,7 @@ class _Networks:
             if not taken.loaded:
                 raise UserError(f"transfer: nothing in {self.start} fits the network: {taken}: train without it")
             self.rates.update(dict.fromkeys(taken.parameters, settings.learning_rate))
-            self.told = str(taken)
+            self.taken = taken
         return network
 
 

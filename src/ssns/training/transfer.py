@@ -39,6 +39,10 @@ class Transfer:
         (name, reason), *_ = self.missing.items()
         return f"{line}, {len(self.missing)} not, such as {name} ({reason})"
 
+    def to_dict(self) -> dict[str, Any]:
+        """What was taken over and what was not, JSON-ready."""
+        return {"loaded": list(self.loaded), "missing": dict(self.missing)}
+
 
 def transfer_weights(network: nn.Module, weights: Mapping[str, Tensor], settings: TransferSettings) -> Transfer:
     """Take over what ``settings`` names and what fits; freeze it if so asked.
