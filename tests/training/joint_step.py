@@ -5,19 +5,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from toy_training import CHECKPOINT, NETWORK, consistency, raw_patches, settings, supervised, volume
+from toy_training import CHECKPOINT, LABELS, NETWORK, consistency, raw_patches, settings, supervised, volume
 
 from ssns.losses import BinaryCrossEntropy, Dice
 from ssns.perturb import Blur, Sequence
 from ssns.sampling import Batch, LabelledPatches, RawBatch
 from ssns.training.loop import make_fabric, sum_over_processes, train
-from ssns.training.objectives import CrossSupervision, MeanTeacher
+from ssns.training.objectives import CrossSupervision, MeanTeacher, PseudoLabelObjective
+from ssns.training.pseudo_labels import PseudoLabelled
 from ssns.training.supervised import Process, Targets
 from ssns.training.teachers import make_teacher  # noqa: F401  imported by toy_training
 
 PARTS = 2
 NOTHING = Sequence(steps=())
 LOSSES = {"bce": BinaryCrossEntropy(balance="channel"), "dice": Dice(smooth=1.0)}
+KINDS = {
+    "supervised": "bce",
+    "pseudo_labels": "bce",
+    "mean_teacher": "bce",
+    "cross": "dice",
+}
+"""What learns, and its loss of labelled patches."""
 
 
 class Double(torch.nn.Module):
@@ -49,7 +57,25 @@ def joined(parts, kind):
     return kind(**arrays, places=("joined",))
 
 
-def gradients(loss, teacher, folder, normalization):
+def objective_of(kind, labelled, parts, build):
+    """What is minimised, of the patches of some parts."""
+    if kind == "supervised":
+        return labelled
+    if kind == "pseudo_labels":
+        bold = np.arange(LABELS.max() + 1, dtype=np.uint32) // 2
+        sampler = lambda number: joined([labelled_part(number + 7, part) for part in parts], Batch)  # noqa: E731
+        return PseudoLabelled(labelled, sampler, bold, PseudoLabelObjective(weight=0.5))
+    return consistency(
+        labelled=labelled,
+        sampler=lambda number: joined([unlabelled_part(number, part) for part in parts], RawBatch),
+        build=build,
+        teacher={"mean_teacher": MeanTeacher(start="random"), "cross": CrossSupervision()}[kind],
+        clean=NOTHING,
+        strong=Sequence(steps=(Blur(sigma=(1, 1), size=3),)),
+    )
+
+
+def gradients(kind, folder, normalization):
     """Gradients of one step, by name; of all parts, or of this process's own."""
     steps = settings(steps=1, threads=1)
     fabric = make_fabric(steps)
@@ -57,18 +83,12 @@ def gradients(loss, teacher, folder, normalization):
     parts = range(PARTS) if fabric.world_size == 1 else [fabric.global_rank]
     torch.manual_seed(0)
     network = NETWORK.model_copy(update={"normalization": normalization})
+    build = lambda: Double(network.build(3))  # noqa: E731
     process = Process(torch.device("cpu"), 0, fabric.global_rank, sum_over_processes(fabric))
-    labelled = supervised(network=network, augmentation=NOTHING, loss=LOSSES[loss], process=process)
+    labelled = supervised(network=build(), augmentation=NOTHING, loss=LOSSES[KINDS[kind]], process=process)
     labelled.sampler = lambda number: joined([labelled_part(number, part) for part in parts], Batch)
     labelled.targets = Targets(labelled.targets.offsets, "symmetric")
-    objective = consistency(
-        labelled=labelled,
-        sampler=lambda number: joined([unlabelled_part(number, part) for part in parts], RawBatch),
-        build=lambda: Double(network.build(3)),
-        teacher={"mean": MeanTeacher(start="random"), "cross": CrossSupervision()}[teacher],
-        clean=NOTHING,
-        strong=Sequence(steps=(Blur(sigma=(1, 1), size=3),)),
-    )
+    objective = objective_of(kind, labelled, parts, build)
     students, found, values = objective.network, {}, {}
     inner = objective.loss
 
@@ -87,6 +107,6 @@ def gradients(loss, teacher, folder, normalization):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for loss, teacher in (("bce", "mean"), ("dice", "cross")):
-        result, fabric = gradients(loss, teacher, folder / f"run-{loss}", "group")
-        torch.save(result, folder / f"{loss}-{fabric.global_rank}.pt")
+    for kind in KINDS:
+        result, fabric = gradients(kind, folder / f"run-{kind}", "group")
+        torch.save(result, folder / f"{kind}-{fabric.global_rank}.pt")
