@@ -110,6 +110,7 @@ ROWS = {
     "supervised": Row("semi.toml"),
     "supervised, lr 0.004": Row("semi.toml", {"training.optimizer.lr": "0.004"}),
     "supervised, same time": Row("semi.toml", {"training.steps": "24000"}),
+    "supervised, same time, lr 0.001": Row("semi.toml", {"training.steps": "24000", "training.optimizer.lr": "0.001"}),
     "ws": Row("semi-ws.toml"),
     "ema": Row("semi-ema.toml"),
     "ours": Row("semi-ours.toml"),
