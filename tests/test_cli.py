@@ -118,6 +118,7 @@ class TestExitCodes:
         assert call("run") == 2
         assert call("fly") == 2
         assert call("run", str(path), "--training.steps") == 2
+        assert call("run", str(path), "--from", "zoo:ac4-supervised-full", "--checkpoint", "best.pt") == 2
 
     def test_a_mistake_of_the_user_is_told_without_a_traceback(self, path, capsys):
         assert call("run", str(path), "--training.stepz", "3") == 1

@@ -212,6 +212,23 @@ class TestMistakes:
                 {"augmentation__steps": [{"probability": 0.5}]},
                 "augmentation.steps.0.type: there is no 'none'; did you mean 'noise'?",
             ),
+            (
+                {"objective": {"type": "consistency", "teacher": {"type": "weight_sharing", "decay": 0.9}}},
+                "objective.teacher.decay: weight_sharing has no such setting, mean_teacher has: leave it out, or"
+                " replace all of objective.teacher: --objective.teacher '{ type = \"weight_sharing\" }'",
+            ),
+            (
+                {"objective": {"type": "consistency", "teacher": "cross"}},
+                "objective.teacher: wanted a table, as { type = \"cross\" }, got 'cross'",
+            ),
+            (
+                {"objective": {"type": "consistency", "ramp": True}},
+                'objective.ramp: wanted a table, as { type = "…" }, got True; known here: ',
+            ),
+            (
+                {"objective": {"type": "consistency", "cut_mix": True}},
+                "objective.cut_mix: wanted a table of plane, depth, size, got True",
+            ),
             ({"training__steps": 0}, "training.steps: Input should be greater than 0 (got 0)"),
             ({"name": "../x"}, "name: String should match pattern '^\\w[\\w.-]*$' (got '../x')"),
             ({"volumes__a__test": "5-10"}, 'volumes.a.test.0: wanted sections as "5:10" (5 to 9), or a table as'),

@@ -71,6 +71,11 @@ def test_another_file_than_that_of_the_card_is_refused(folder):
         weights_path("zoo:mine")
 
 
+def test_a_name_without_the_word_is_no_file():
+    with pytest.raises(UserError, match=rf"no file at {NAME}: for the weights of that name write zoo:{NAME}"):
+        weights_path(NAME)
+
+
 def test_an_unknown_name_lists_what_there_is(folder):
     with pytest.raises(UserError, match=rf"no weights ac4-supervised \(did you mean {NAME}\?\): mine, "):
         weights_path("zoo:ac4-supervised")

@@ -178,9 +178,16 @@ def run(
     sweep: Sweep = False,
     verify: Verify = False,
 ) -> None:
-    """Pre-train, train, predict, segment and evaluate, skipping what is done and still valid."""
+    """Pre-train, teach, train, predict, segment and evaluate, skipping what is done and still valid.
+
+    It pre-trains where the experiment has [pretraining], and teaches where its objective is pseudo-labels.
+    """
     from ssns.commands.run import run_experiment
 
+    if checkpoint is not None and start is not None:
+        raise typer.BadParameter(
+            "--from says what to train from, --checkpoint what to predict with, without training: give one"
+        )
     with _opened(experiment, context, sweep=sweep, start=start) as opened:
         run_experiment(opened, checkpoint=checkpoint, verify=verify)
 

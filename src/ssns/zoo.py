@@ -108,10 +108,14 @@ def weights_path(wanted: str | os.PathLike[str]) -> Path:
     """The checkpoint that is meant: a path, or ``zoo:NAME``.
 
     Raises:
-        UserError: The zoo has no such weights, or damaged ones.
+        UserError: The zoo has no such weights, or damaged ones; or it has some of that name, and there is no such file.
     """
-    text = str(wanted)
-    return weights_named(text.removeprefix(PREFIX)).verified() if text.startswith(PREFIX) else Path(wanted)
+    text, path = str(wanted), Path(wanted)
+    if text.startswith(PREFIX):
+        return weights_named(text.removeprefix(PREFIX)).verified()
+    if not path.exists() and text in all_weights():
+        raise UserError(f"checkpoint: no file at {text}: for the weights of that name write {PREFIX}{text}")
+    return path
 
 
 def read_card(path: Path) -> Card:

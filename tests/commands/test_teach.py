@@ -1,3 +1,6 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +11,11 @@ from ssns.commands.inputs import open_sources
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.taught import BOX, taught_parts, taught_volumes, teachers_experiment
-from ssns.commands.teach import teach_experiment
+from ssns.commands.teach import _tell, teach_experiment
 from ssns.commands.train import train_experiment
 from ssns.errors import UserError
+from ssns.segmentation import DEFAULT_METHOD
+from ssns.segmentation.pseudo_labels import pseudo_labels
 from ssns.volume import open_volume
 from ssns.volume.normalization import IntensityRange
 
@@ -27,6 +32,20 @@ def taught(tmp_path_factory):
     path = make_toy(tmp_path_factory.mktemp("taught"))
     teach_experiment(toy(path, **TAUGHT))
     return path
+
+
+def test_what_is_taught_is_told(taught, capsys):
+    affinities = np.full((3, 4, 48, 48), 255, np.uint8)
+    affinities[2, :, :, 24] = 0
+    found, picture = pseudo_labels(affinities, DEFAULT_METHOD), Path("p.png")
+    part = SimpleNamespace(name="a-target")
+    _tell(part, found, picture)
+    assert capsys.readouterr().out == (
+        "teach a-target: 2 cautious segments in 2 bold ones, 100% of the voxels; p.png shows them\n"
+    )
+    merged = np.full((3, 4, 48, 48), 255, np.uint8)
+    _tell(part, pseudo_labels(merged, DEFAULT_METHOD), picture)
+    assert "warning: a-target: one cautious segment holds 100% of the voxels, so neurons" in capsys.readouterr().out
 
 
 def test_unlabelled_regions_are_segmented(taught):
@@ -131,6 +150,14 @@ def test_where_there_are_labels_they_are_learned_in_the_place_of_pseudo_labels(t
     sources = open_sources(experiment)
     volumes, _ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
     assert [str(box) for volume in volumes for box in volume.boxes] == ["z 12..24, y 0..48, x 0..48"]
+
+
+def test_what_is_held_out_is_not_taught(taught):
+    quarter, rest = {"z": [8, 24], "y": [0, 24]}, {"z": [8, 10], "y": [24, 48]}
+    experiment = toy(taught, **TAUGHT | {"volumes__a__validation": quarter, "volumes__a__labelled": rest})
+    sources = open_sources(experiment)
+    volumes, _ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
+    assert [str(box) for volume in volumes for box in volume.boxes] == ["z 10..24, y 24..48, x 0..48"]
 
 
 def test_where_labels_may_be_unknown_pseudo_labels_are_learned_too(taught):

@@ -194,6 +194,12 @@ class TestWarnings:
         told = "100 steps into the consistency, its running statistics are still by"
         assert (told in capsys.readouterr().out) == warned
 
+    @pytest.mark.parametrize(("warmup", "warned"), [(0, False), (1, True)])
+    def test_a_warmup_as_long_as_the_training(self, tmp_path, capsys, warmup, warned):
+        objective = {"type": "consistency", "warmup": warmup}
+        train_experiment(toy(make_toy(tmp_path), volumes__a__unlabelled="8:24", objective=objective, training__steps=1))
+        assert ("nothing is learned from unlabelled raw" in capsys.readouterr().out) == warned
+
     def test_without_validation_the_last_checkpoint_is_the_best(self, tmp_path, capsys):
         experiment = toy(make_toy(tmp_path), volumes__a__validation=[], training__steps=1)
         best = train_experiment(experiment)

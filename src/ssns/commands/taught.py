@@ -38,7 +38,7 @@ def taught_objective(experiment: Experiment) -> PseudoLabelObjective:
         return experiment.objective
     raise UserError(
         f"objective.type: wanted pseudo_labels, got {experiment.objective.type}, which needs no segmentation of"
-        " unlabelled regions: set it to pseudo_labels, or leave `ssns teach` out"
+        ' unlabelled regions: set objective = { type = "pseudo_labels" }, or leave `ssns teach` out'
     )
 
 
@@ -146,10 +146,10 @@ def taught_volumes(
 
 
 def _not_labelled(source: Source, box: Box) -> tuple[Box, ...]:
-    """What of a box has no labels to learn from; all of it where labels may be unknown here and there."""
+    """What of a box is neither held out nor has labels to learn from, unless these may be unknown here and there."""
     boxes = [box]
-    for labelled in source.boxes("labelled") if source.settings.ignored is None else ():
-        boxes = [rest for box in boxes for rest in box.without(labelled)]
+    for known in source.boxes("validation") + (source.boxes("labelled") if source.settings.ignored is None else ()):
+        boxes = [rest for box in boxes for rest in box.without(known)]
     return tuple(boxes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,16 @@ from ssns.commands.taught import (
     teachers_experiment,
     teachers_parts,
 )
-from ssns.commands.terminal import progress_bar, say
+from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.train import check_training, start_of_training, train_experiment
 from ssns.experiment import Experiment
 from ssns.segmentation import Method
 from ssns.segmentation.pseudo_labels import PseudoLabels, pseudo_labels
 from ssns.space import Box, Triple
 from ssns.volume import Volume, write_volume
+
+MERGED = 0.5
+"""Share of the voxels of a part that no single neuron has, though a glial cell or a large dendrite may have a third."""
 
 
 def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
@@ -81,9 +85,26 @@ def _write_pseudo_labels(
                 attributes=made_now(),
             )
             show_middle(folder.pseudo_labels_picture(part.name), part, _both(found))
+            _tell(part, found, folder.pseudo_labels_picture(part.name))
             bold.append(found.bold[1:] + np.uint32(first))
             bar(done, len(taught))
     np.save(folder.bold, np.concatenate(bold))
+
+
+def _tell(part: Part, found: PseudoLabels, picture: Path) -> None:
+    """Say how much is taught, and what may be wrong with it."""
+    counted = [np.bincount(section.ravel(), minlength=len(found.bold)) for section in found.ids]
+    background, *sizes = np.sum(counted, axis=0).tolist()
+    bold, total = len(np.unique(found.bold[1:])), found.ids.size
+    say(
+        f"teach {part.name}: {len(sizes):,} cautious segments in {bold:,} bold ones, {1 - background / total:.0%} of"
+        f" the voxels; {picture} shows them"
+    )
+    if max(sizes, default=0) > MERGED * total:
+        warn(
+            f"{part.name}: one cautious segment holds {max(sizes) / total:.0%} of the voxels, so neurons are merged in"
+            " what is taught: train the first network longer (objective.teacher_steps), or label more"
+        )
 
 
 def _both(found: PseudoLabels) -> Callable[[Box], list[NDArray[np.uint32]]]:

@@ -129,7 +129,7 @@ class _Inputs:
             raise UserError(
                 "volumes: wanted regions to learn from without labels, as objective.type is"
                 f' {experiment.objective.type}, got none: set volumes.NAME.unlabelled, for example to "0:100"; or'
-                " objective.type to supervised"
+                ' objective = { type = "supervised" }'
             )
         return cls(learned, watched, unlabelled)
 
@@ -241,6 +241,7 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     process = Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric))
     objective = _objective(experiment, inputs, ranges, networks, process, fabric)
     _warn_of_initial_statistics(experiment, objective.network)
+    _warn_of_warmup(experiment)
     if networks.taken is not None:
         say(f"train: from {start}: {networks.taken}; transfer.json lists them")
         if is_first_process():
@@ -402,6 +403,16 @@ def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, So
                 f"offset {list(offset)}: no labelled box holds both ends of such an edge, so this channel is not"
                 " trained (isolated sections cannot supervise affinities along z): label neighbouring sections"
             )
+
+
+def _warn_of_warmup(experiment: Experiment) -> None:
+    """Say where training ends before the consistency begins."""
+    objective, steps = experiment.objective, experiment.training.steps
+    if isinstance(objective, ConsistencyObjective) and objective.warmup >= steps:
+        warn(
+            f"objective.warmup: training.steps is {steps}, so that nothing is learned from unlabelled raw, which begins"
+            f" after {objective.warmup} steps of labelled patches alone: lower it, or train longer"
+        )
 
 
 def _warn_of_initial_statistics(experiment: Experiment, network: nn.Module) -> None:
