@@ -93,17 +93,19 @@ def _write_pseudo_labels(
 
 def _tell(part: Part, found: PseudoLabels, picture: Path) -> None:
     """Say how much is taught, and what may be wrong with it."""
-    counted = [np.bincount(section.ravel(), minlength=len(found.bold)) for section in found.ids]
-    background, *sizes = np.sum(counted, axis=0).tolist()
-    bold, total = len(np.unique(found.bold[1:])), found.ids.size
+    sizes = np.zeros(len(found.bold), np.int64)
+    for section in found.ids:
+        sizes += np.bincount(section.ravel(), minlength=len(sizes))
+    cautious, bold = len(sizes) - 1, len(np.unique(found.bold[1:]))
+    shares = sizes / found.ids.size
     say(
-        f"teach {part.name}: {len(sizes):,} cautious segments in {bold:,} bold ones, {1 - background / total:.0%} of"
-        f" the voxels; {picture} shows them"
+        f"teach {part.name}: {cautious:,} cautious segments in {bold:,} bold ones, {1 - shares[0]:.0%} of the voxels;"
+        f" {picture} shows them"
     )
-    if max(sizes, default=0) > MERGED * total:
+    if (largest := shares[1:].max(initial=0)) > MERGED:
         warn(
-            f"{part.name}: one cautious segment holds {max(sizes) / total:.0%} of the voxels, so neurons are merged in"
-            " what is taught: train the first network longer (objective.teacher_steps), or label more"
+            f"{part.name}: one cautious segment holds {largest:.0%} of the voxels, so neurons are merged in what is"
+            " taught: train the first network longer (objective.teacher_steps), or label more"
         )
 
 
