@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from textwrap import dedent
 
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import tomlkit
 
 from ssns.experiment import load_experiment
 
@@ -87,3 +89,22 @@ def test_every_verb_of_its_table_exists():
 
     named = set(re.findall(r"^\| `ssns (\w+)", README, re.MULTILINE))
     assert named == set(get_command(app).commands)
+
+
+@pytest.mark.usefixtures("_files")
+def test_the_blocks_about_unlabelled_sections_take_the_place_of_tables():
+    page = (Path(__file__).parents[1] / "docs" / "unlabelled.md").read_text(encoding="utf-8")
+    blocks = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
+    ssns("init", "raw.tif", "--labels", "labels.tif", "--sections", "0:5", "--voxel-size-nm", "30", "6", "6")
+    written = tomllib.loads(Path("experiment.toml").read_text(encoding="utf-8"))
+    found = []
+    for block in blocks:
+        table = block if "preset" in block else written | block
+        Path("changed.toml").write_text(tomlkit.dumps(table), encoding="utf-8")
+        found.append(load_experiment("changed.toml"))
+    assert [experiment.objective.type for experiment in found] == [
+        "pseudo_labels", "consistency", "consistency", "pseudo_labels",
+    ]  # fmt: skip
+    assert found[0].pretraining is not None
+    assert found[2].preset == "paper-ws"
+    assert found[2].normalization.type == "dtype"

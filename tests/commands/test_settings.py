@@ -56,5 +56,12 @@ def test_an_unknown_section_is_refused_with_the_nearest():
         print_settings("training.optimiser")
 
 
+def test_what_a_default_is_made_of_and_that_something_is_off_is_told():
+    rows = {key: (default, text) for key, default, text in ROWS}
+    assert rows["objective.cut_mix"][0] == rows["pretraining"][0] == "none"
+    assert rows["objective.strong"][1].endswith("(default: intensity, noise, blur, cut_out, misalign)")
+    assert rows["loss"] == ("", "The loss of labelled patches.")
+
+
 def test_components_are_frozen_models():
     assert all(issubclass(model, BaseModel) and model.model_config["frozen"] for model in every_model(Experiment))

@@ -10,6 +10,7 @@ import tomlkit
 from pydantic import TypeAdapter
 
 from ssns.perturb import AnyPerturbation, Engine
+from ssns.training import ConsistencyObjective, PretrainingSettings
 
 FOLDER = Path(__file__).parents[2] / "docs"
 PAGE = (FOLDER / "perturbations.md").read_text(encoding="utf-8")
@@ -38,5 +39,9 @@ def test_a_section_lists_every_setting_and_shows_a_picture(family):
 def test_the_examples_are_engines():
     examples = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert len(examples) == 2
-    for example in examples:
-        TypeAdapter(Engine).validate_python(tomllib.loads(example)["augmentation"])
+    tables = [tomllib.loads(example) for example in examples]
+    augmentation, strong = map(
+        TypeAdapter(Engine).validate_python, (tables[0]["augmentation"], tables[1]["objective"]["strong"])
+    )
+    assert augmentation.type == "sequence"
+    assert strong == ConsistencyObjective().strong == PretrainingSettings().task.perturbations

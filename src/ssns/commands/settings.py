@@ -38,7 +38,11 @@ def setting_rows(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
         key = f"{prefix}{name}"
         members = component_types(field.annotation)
         default = ... if field.is_required() else field.get_default(call_default_factory=True)
-        yield key, "" if members else _shown(default), field.description or ""
+        yield (
+            key,
+            _shown(default) if default is None or not members else "",
+            (field.description or "") + _made_of(default),
+        )
         if get_origin(field.annotation) is dict:
             key += ".NAME"
         elif get_origin(field.annotation) is tuple and members:
@@ -49,6 +53,13 @@ def setting_rows(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
                 meaning = (member.__doc__ or "").strip().splitlines()[0].replace("`", "")
                 yield f"{key}.type", _shown(tag), meaning + (" (default)" if type(default) is member else "")
             yield from setting_rows(member, f"{key}.")
+
+
+def _made_of(default: Any) -> str:
+    """The types in a default that is a list of components."""
+    lists = default.__dict__.values() if isinstance(default, BaseModel) else ()
+    parts = [part for each in lists if isinstance(each, tuple) for part in each if isinstance(part, BaseModel)]
+    return f" (default: {', '.join(str(type_tag(type(part))) for part in parts)})" if parts else ""
 
 
 def _shown(default: Any) -> str:
