@@ -45,13 +45,11 @@ class Row:
     Attributes:
         file: The experiment.
         changes: Settings on top of it.
-        weights: The row whose weights of the same seed it predicts with, in the place of training.
         beside: Rows of labels alone; the better of them is what this one is compared with.
     """
 
     file: str
     changes: Mapping[str, str] = field(default_factory=dict)
-    weights: str | None = None
     beside: Sequence[str] = ("supervised", "supervised, same time")
 
 
@@ -101,10 +99,6 @@ def _ema(**changes: str) -> Row:
     return _half("semi-ema.toml", **{f"objective.{key}": value for key, value in changes.items()})
 
 
-def _flips(row: str) -> Row:
-    return Row("semi.toml", {"prediction.test_time": "flips"}, weights=row)
-
-
 ROWS = {
     "supervised, lr 0.001": Row("semi.toml", {"training.optimizer.lr": "0.001"}),
     "supervised": Row("semi.toml"),
@@ -136,8 +130,6 @@ ROWS = {
     "ema, cut mix through z": _ema(cut_mix="{plane = 0, depth = 0.5}"),
     "ema, strong views": _ema(strong=STRONG),
     "ema, cross": _ema(teacher='{type = "cross"}'),
-    "supervised, flips": _flips("supervised"),
-    "ours, flips": _flips("ours"),
 }
 
 
@@ -155,30 +147,14 @@ def main() -> None:
     done = read(arguments.results)
     wanted = [(row, seed) for seed in arguments.seeds for row in arguments.rows if run_name(row, seed) not in done]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for runs in in_turn(wanted):
-            list(pool.map(lambda run: train(arguments.data, arguments.runs, arguments.results, *run), runs))
+        list(pool.map(lambda run: train(arguments.data, arguments.runs, arguments.results, *run), wanted))
     print_tables(read(arguments.results))
 
 
-def in_turn(wanted: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
-    """Runs in two groups: those that train, also for others, and those that take weights of the first."""
-    taking = [(row, seed) for row, seed in wanted if ROWS[row].weights]
-    training = [(ROWS[row].weights or row, seed) for row, seed in wanted]
-    return [list(dict.fromkeys(training)), taking]
-
-
 def train(data: Path, runs: Path, kept: Path, name: str, seed: int) -> None:
-    """One run of a row, from training to scores; none where the run that it needs has failed."""
-    row = ROWS[name]
-    changes = {"seed": str(seed)} | dict(row.changes)
-    if row.weights is not None:
-        learned = runs / run_name(row.weights, seed) / "train"
-        if not (learned / "done").is_file():
-            print(f"{run_name(name, seed)}: left out, {learned} is not done", flush=True)
-            return
-        changes["checkpoint"] = str((learned / "best.pt").absolute())
-    call(data, runs, row.file, run_name(name, seed), changes)
-    if (found := results(runs, name, seed)) is not None:
+    """One run of a row, from training to scores."""
+    call(data, runs, ROWS[name].file, run_name(name, seed), {"seed": str(seed)} | dict(ROWS[name].changes))
+    if (found := results(runs / run_name(name, seed), seed)) is not None:
         with (runs / "results.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another process may add its own at the same time
             write_json(kept, dict(sorted((read(kept) | {run_name(name, seed): found}).items())))
@@ -235,22 +211,19 @@ def of_labels_alone(found: Results, name: str, runs: Sequence[Mapping[str, Any]]
     return f"{np.mean([run['voi_sum'] for run in runs]) / min(sums):.2f}"
 
 
-def results(runs: Path, name: str, seed: int) -> dict[str, Any] | None:
+def results(run: Path, seed: int) -> dict[str, Any] | None:
     """Test scores, the validation score of the chosen threshold, curve and minutes of training; None if not done."""
-    row = ROWS[name]
-    run = runs / run_name(name, seed)
-    learned = runs / run_name(row.weights, seed) if row.weights else run
-    scored, trained = run / "scores.json", learned / "train" / "done"
+    scored, trained = run / "scores.json", run / "train" / "done"
     if not (scored.is_file() and trained.is_file() and scored.stat().st_mtime > trained.stat().st_mtime):
         return None
     test = scores_on_test(json.loads(scored.read_text())["rows"])
     choice = json.loads((run / "choice.json").read_text())
-    history = json.loads((learned / "train" / "history.json").read_text())
-    made = json.loads((learned / "provenance.json").read_text())["train"]
+    history = json.loads((run / "train" / "history.json").read_text())
+    made = json.loads((run / "provenance.json").read_text())["train"]
     return {
         **{key: test[key] for key in SCORES},
         "validation": choice["validation"][f"{choice['value']:g}"]["voi_sum"],
-        "minutes": minutes(learned),
+        "minutes": minutes(run),
         "curve": [[at["step"], at["validation/voi_sum"]] for at in history if "validation/voi_sum" in at],
         "seed": seed,
         "date": datetime.now(UTC).date().isoformat(),
