@@ -157,7 +157,7 @@ class TestMala:
         run_experiment(experiment)
         folder = RunFolder.of(experiment)
         assert "train: from" in (told := capsys.readouterr().out)
-        assert ": 8 tensors taken over\n" in told
+        assert ": 8 tensors taken over; transfer.json lists them\n" in told
         assert open_volume(folder.affinities("a-test")).shape == (32, 48, 48)
         for path in (folder.best_pretrained, folder.best, folder.choice, folder.scores, folder.report):
             assert path.is_file()
