@@ -18,13 +18,8 @@ from ssns.training.teachers import make_teacher  # noqa: F401  imported by toy_t
 
 PARTS = 2
 NOTHING = Sequence(steps=())
-LOSSES = {"bce": BinaryCrossEntropy(balance="channel"), "dice": Dice(smooth=1.0)}
-KINDS = {
-    "supervised": "bce",
-    "pseudo_labels": "bce",
-    "mean_teacher": "bce",
-    "cross": "dice",
-}
+BALANCED = BinaryCrossEntropy(balance="channel")
+KINDS = {"supervised": BALANCED, "pseudo_labels": BALANCED, "mean_teacher": BALANCED, "cross": Dice(smooth=1.0)}
 """What learns, and its loss of labelled patches."""
 
 
@@ -85,7 +80,7 @@ def gradients(kind, folder, normalization):
     network = NETWORK.model_copy(update={"normalization": normalization})
     build = lambda: Double(network.build(3))  # noqa: E731
     process = Process(torch.device("cpu"), 0, fabric.global_rank, sum_over_processes(fabric))
-    labelled = supervised(network=build(), augmentation=NOTHING, loss=LOSSES[KINDS[kind]], process=process)
+    labelled = supervised(network=build(), augmentation=NOTHING, loss=KINDS[kind], process=process)
     labelled.sampler = lambda number: joined([labelled_part(number, part) for part in parts], Batch)
     labelled.targets = Targets(labelled.targets.offsets, "symmetric")
     objective = objective_of(kind, labelled, parts, build)

@@ -81,18 +81,22 @@ def known_truth(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     Whatever the background is in the labels, it is 0 in the truth. Voxels outside the labels or of the ignored id are
     not known.
     """
-    labels, everything = PartLabels(part), Box.of_shape(part.box.shape)
-    return components(labels[everything.slices], background=part.source.settings.background), labels.known(everything)
+    ids, known = _read(part)
+    return components(ids, background=part.source.settings.background), known
 
 
 def known_ids(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """What `known_truth` gives, but with an id for each neuron, in however many components."""
-    labels, everything = PartLabels(part), Box.of_shape(part.box.shape)
-    ids = labels[everything.slices]
+    ids, known = _read(part)
     _, index = np.unique(ids, return_inverse=True)
     background = part.source.settings.background
-    truth = np.where(False if background is None else ids == background, 0, index.reshape(ids.shape) + 1)
-    return truth, labels.known(everything)
+    return np.where(False if background is None else ids == background, 0, index.reshape(ids.shape) + 1), known
+
+
+def _read(part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """All labels of a part, and where they are known."""
+    labels, everything = PartLabels(part), Box.of_shape(part.box.shape)
+    return labels[everything.slices], labels.known(everything)
 
 
 def truths(
