@@ -108,7 +108,12 @@ ROWS = {
     "ws": Row("semi-ws.toml"),
     "ema": Row("semi-ema.toml"),
     "ours": Row("semi-ours.toml"),
-    "ours, longer": Row("semi-ours.toml", {"objective.teacher_steps": "24000", "training.steps": "12000"}, beside=()),
+    "supervised, longer": Row("semi.toml", {"training.steps": "48000"}, beside=()),
+    "ours, longer": Row(
+        "semi-ours.toml",
+        {"objective.teacher_steps": "24000", "training.steps": "12000"},
+        beside=("supervised, longer",),
+    ),
     "full": Row("semi.toml", {"volumes.ac4.labelled": "0:35"}),
     "full, same time": Row("semi.toml", {"volumes.ac4.labelled": "0:35", "training.steps": "24000"}),
     "supervised, half the steps": _half("semi.toml"),
