@@ -1,6 +1,6 @@
 """Prediction: the reference's windows and ours, on 30x544x544 of AC4, with the same trained weights in one run.
 
-    python benchmarks/prediction.py DATA [--weights NAME] [--full]
+    python benchmarks/prediction.py DATA [--weights CHECKPOINT] [--full]
 
 1. The reference's way: its windows and blending, batch 1, fp32, contiguous.
 2. Its windows in our arithmetic: bf16, channels last.
@@ -16,7 +16,6 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,12 @@ from ssns.checkpoint import load_checkpoint
 from ssns.commands.allocator import keep_freed_memory
 from ssns.metrics import components, score
 from ssns.networks import ResidualUNetSettings
-from ssns.prediction import PredictionSettings, predict_array
+from ssns.prediction import PredictionSettings, predict_box
 from ssns.segmentation import sweep
 from ssns.space import Box
-from ssns.volume import open_volume
+from ssns.volume import from_array, open_volume
 from ssns.volume.normalization import TypeNormalization
+from ssns.zoo import weights_path
 
 BOX = Box((40, 240, 240), (70, 784, 784))
 FACES = (0, 1, 2, 4, 8, 16, 32)
@@ -52,7 +52,7 @@ def contiguous() -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", default="ac4-supervised-full", help="name of committed weights")
+    parser.add_argument("--weights", default="zoo:ac4-supervised-full", help="checkpoint that was trained on ac4")
     parser.add_argument("--full", action="store_true", help="untrained full-width network, speed only")
     arguments = parser.parse_args()
     raw = open_volume(arguments.data / "AC4_inputs.tif")
@@ -61,8 +61,9 @@ def main() -> None:
         network: Any = ResidualUNetSettings().build(3).eval()
         span = TypeNormalization().measure(raw)
     else:
-        checkpoint = load_checkpoint(Path(str(files("ssns").joinpath("weights", f"{arguments.weights}.pt"))))
+        checkpoint = load_checkpoint(weights_path(arguments.weights))
         network, span = checkpoint.build(), checkpoint.ranges["ac4"]
+        raw = checkpoint.normalization.prepared(raw)
     image = span.apply(raw.read(BOX))
     reference = PredictionSettings(tiling="reference", precision="fp32", dtype="float32", batch=1)
     ours = PredictionSettings(dtype="float32")
@@ -71,7 +72,7 @@ def main() -> None:
 
     def run(name: str, settings: PredictionSettings) -> None:
         begin = time.perf_counter()
-        results[name] = predict_array(network, image, settings)
+        results[name] = predict(network, image, settings)
         seconds[name] = time.perf_counter() - begin
         rate = BOX.size / seconds[name] / 1e6
         print(f"{name:34s} {seconds[name]:8.1f} s  {rate:7.3f} Mvoxel/s", flush=True)
@@ -89,6 +90,12 @@ def main() -> None:
         _differences_by_distance(network, image)
 
 
+def predict(network: Any, image: NDArray[np.float32], settings: PredictionSettings) -> NDArray[Any]:
+    """Affinities of an image in [0, 1]."""
+    raw = from_array(image)
+    return predict_box(network, raw, raw.box, settings, normalize=np.asarray)
+
+
 def _compare_segmentations(results: dict[str, NDArray[np.float32]], raw_labels: NDArray[Any]) -> None:
     """VOI of the segmentations, by the default method and the paper's."""
     for method in ("default", "paper-waterz"):
@@ -104,12 +111,12 @@ def _compare_segmentations(results: dict[str, NDArray[np.float32]], raw_labels: 
 
 def _differences_by_distance(network: Any, image: NDArray[np.float32]) -> None:
     """Mean and largest difference between tile and whole, by in-plane distance from the tile's face."""
-    whole = predict_array(
+    whole = predict(
         network,
         image,
         PredictionSettings(tile=(30, 544, 544), halo=(0, 0, 0), precision="fp32", dtype="float32", batch=1),
     )
-    tile = predict_array(
+    tile = predict(
         network,
         np.ascontiguousarray(image[:, 128:416, 128:416]),
         PredictionSettings(tile=(30, 288, 288), halo=(0, 0, 0), precision="fp32", dtype="float32", batch=1),

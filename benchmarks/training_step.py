@@ -20,7 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ssns.commands.allocator import keep_freed_memory
 from ssns.networks import ResidualUNetSettings
 from ssns.networks.convolution import Convolution
-from ssns.networks.precision import fast_precision
+from ssns.networks.hardware import fast_precision
 from ssns.space import Triple
 
 

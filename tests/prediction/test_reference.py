@@ -3,11 +3,11 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from toy_networks import Crop, Padded, Valid
+from toy_networks import Crop, Padded, Valid, predict_array
 
 from ssns.errors import UserError
 from ssns.networks import MalaUNetSettings
-from ssns.prediction import PredictionSettings, predict_array, reference_windows
+from ssns.prediction import PredictionSettings, reference_windows
 from ssns.prediction.reference import reference_tiling
 from ssns.space import Box
 

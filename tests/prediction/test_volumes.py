@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from toy_networks import Padded, SameId, Valid
+from torch import nn
+from toy_networks import Padded, SameId, Valid, predict_array
 
 from ssns.affinities import GRID_SYMMETRIES, NEAREST, labels_to_affinities
 from ssns.blockwise import Markers
@@ -17,8 +18,8 @@ from ssns.checkpoint import Checkpoint
 from ssns.errors import UserError
 from ssns.networks import ResidualUNetSettings
 from ssns.networks.mala import MalaUNet
-from ssns.prediction import PredictionSettings, predict, predict_array, predict_box, predict_volume
-from ssns.prediction.inference import Predictor
+from ssns.prediction import PredictionSettings, predict, predict_box, predict_volume
+from ssns.prediction.inference import Predictor, on_device
 from ssns.prediction.plan import LARGEST_CALL
 from ssns.space import Box
 from ssns.volume import create_volume, from_array, open_volume
@@ -357,19 +358,40 @@ def test_a_volume_is_predicted_into_a_volume(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "changes", "box", "message"),
     [
-        (np.zeros((3, 8, 8), np.uint8), {}, None, "^raw: wanted a normalised .* got uint8"),
-        (np.zeros((8, 8), np.float32), {}, None, "^raw: wanted .* of shape"),
-        (np.zeros((0, 8, 8), np.float32), {}, None, "^box: wanted voxels"),
+        (noise(3, 8, 8), {}, Box((0, 0, 0), (0, 8, 8)), "^box: wanted voxels"),
         (noise(3, 8, 8), {}, Box((0, 0, 0), (3, 8, 9)), "^box: wanted voxels inside .*x 0..8.*, got .*x 0..9"),
         (noise(3, 8, 8), {"tile": (3, 7, 8), "halo": (0, 0, 0)}, None, "^tile: wanted extents"),
-        (noise(3, 8, 8), {"device": "cuda:99"}, None, "^device: wanted one of this machine, got 'cuda:99'"),
-        (noise(3, 8, 8), {"device": "gpu"}, None, "^device: wanted one of this machine, got 'gpu'"),
         (np.full((3, 8, 8), np.nan, np.float32), {}, None, "^network: wanted finite affinities"),
     ],
 )
 def test_mistakes_are_told(raw, changes, box, message):
     with pytest.raises(UserError, match=message):
         predict_array(Padded(pool=2), raw, exact(**changes), box=box)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_told(device):
+    network = ResidualUNetSettings(filters=(2, 4))
+    trained = Checkpoint(network, network.build(3).state_dict(), NEAREST, PercentileNormalization(), {})
+    with pytest.raises(UserError, match=f"^device: wanted one of this machine, got '{device}'"):
+        predict(noise(3, 16, 16), trained, exact(device=device))
+
+
+@pytest.mark.parametrize(("there", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_taken_where_there_is_one(there, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    moved = []
+    monkeypatch.setattr(nn.Module, "to", lambda self, device: moved.append(device.type))
+    on_device(Padded(), None)
+    assert moved == [expected]
+
+
+def test_a_network_in_use_stays_on_its_device(monkeypatch):
+    def to(self, *where):
+        pytest.fail(f"moved to {where}")
+
+    monkeypatch.setattr(nn.Module, "to", to)
+    predict_array(Padded(), noise(3, 8, 8), exact(device="meta"))
 
 
 def test_a_wrong_number_of_channels_is_told():

@@ -1,10 +1,13 @@
-"""Small networks whose reach is known."""
+"""Small networks whose reach is known, and what they say of an array."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssns.affinities import edge_ends
+from ssns.affinities import NEAREST, edge_ends
 from ssns.networks import Extents
+from ssns.prediction import predict_box
+from ssns.volume import from_array
 
 
 class Padded(nn.Module):
@@ -73,3 +76,9 @@ class Crop(nn.Module):
         # of all that a tile sees, so that it matters which tile has the last word
         kept = torch.logit(raw[:, :, 14:-14, 106:-106, 106:-106]) + raw.mean((2, 3, 4), keepdim=True)
         return kept.expand(-1, 3, -1, -1, -1)
+
+
+def predict_array(network, raw, settings=None, *, offsets=NEAREST, box=None):
+    """Affinities of an array in [0, 1]."""
+    volume = from_array(raw)
+    return predict_box(network, volume, box or volume.box, settings, normalize=np.asarray, offsets=offsets)

@@ -54,13 +54,11 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
             pending.append((part, stamp))
     if not pending:
         return
-    from ssns.prediction.inference import place
+    from ssns.prediction.inference import on_device
 
     trained = _load(path, experiment)
     keep_experiment(experiment, folder, "predict")
-    network = trained.build()
-    if experiment.prediction.device is None:
-        place(network, _fast_device())
+    network = on_device(trained.build(), experiment.prediction.device)
     for part, stamp in pending:
         name, part = part.source.name, replace(part, source=part.source.prepared(trained.normalization))
         if checkpoint is None and name in trained.ranges:
@@ -84,13 +82,6 @@ def _load(path: Path, experiment: Experiment) -> Checkpoint:
             f" --transfer.checkpoint {path}"
         )
     return trained.predicting(experiment.offsets)
-
-
-def _fast_device() -> str:
-    """A GPU where there is one, as training takes it."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _predict_part(

@@ -5,6 +5,6 @@ Torch is imported at the first prediction, not with the settings.
 
 from ssns.prediction.reference import reference_windows
 from ssns.prediction.settings import PredictionSettings
-from ssns.prediction.volumes import predict, predict_array, predict_box, predict_volume
+from ssns.prediction.volumes import predict, predict_box, predict_volume
 
-__all__ = ["PredictionSettings", "predict", "predict_array", "predict_box", "predict_volume", "reference_windows"]
+__all__ = ["PredictionSettings", "predict", "predict_box", "predict_volume", "reference_windows"]

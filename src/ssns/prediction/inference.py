@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ssns.affinities import GRID_SYMMETRIES, GridSymmetry, averaged_over
 from ssns.errors import UserError
 from ssns.networks import AffinityNetwork
-from ssns.networks.precision import Precision
+from ssns.networks.hardware import Precision, fast_device
 from ssns.prediction.tiling import Tiling
 from ssns.space import Box, Triple
 from ssns.volume.window import read_reflected
@@ -145,23 +145,24 @@ def predict_block(
     return total.clamp_(0, 1)  # rounding may leave it by an ulp
 
 
-def place(network: AffinityNetwork, device: str | None) -> torch.device:
-    """Move ``network`` to ``device``, or find where it is.
+def on_device(network: AffinityNetwork, device: str | None) -> AffinityNetwork:
+    """``network``, moved to ``device``, or to the fast one of this machine.
 
     Raises:
         UserError: There is no such device.
     """
-    module = cast("nn.Module", network)
-    if device is None:
-        parameter = next(module.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
     try:
-        wanted = torch.device(device)
-        module.to(wanted)
+        cast("nn.Module", network).to(torch.device(device or fast_device()))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"device: wanted one of this machine, got {device!r} ({reason}): take cpu") from error
-    return wanted
+    return network
+
+
+def where(network: AffinityNetwork) -> torch.device:
+    """The device that ``network`` is on."""
+    parameter = next(cast("nn.Module", network).parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def free_memory(device: torch.device) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from ssns.networks import AffinityNetwork
-    from ssns.networks.precision import Precision
+    from ssns.networks.hardware import Precision
     from ssns.prediction.inference import Predictor
 
 TILE_SHARE = 1 / 4
@@ -108,7 +108,7 @@ class Job:
             device: Where the network is.
             chunks: Voxels (z, y, x) that are stored at once; blocks are multiples of it.
         """
-        from ssns.networks.precision import fast_precision
+        from ssns.networks.hardware import fast_precision
         from ssns.prediction.inference import SYMMETRIES, Predictor, free_memory
 
         settings = self.settings

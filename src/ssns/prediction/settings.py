@@ -40,7 +40,9 @@ class PredictionSettings(Component):
     block: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
         None, description="Voxels (z, y, x) held in memory and written at once; none: by free memory."
     )
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; none: where the network is.")
+    device: str | None = Field(
+        None, description="cpu, cuda, cuda:1 ...; none: a CUDA GPU where there is one, else the CPU."
+    )
 
     @model_validator(mode="after")
     def _check_tile(self) -> Self:

@@ -1,4 +1,4 @@
-"""Affinities of an array or of a volume of any size.
+"""Affinities of a volume of any size.
 
 1. The box to predict is laid out in tiles (`tiling`, `reference`), sized by free memory (`plan`).
 2. It is cut into blocks, multiples of the chunks that are written.
@@ -24,7 +24,7 @@ from ssns.checkpoint import Checkpoint, load_checkpoint
 from ssns.errors import UserError
 from ssns.prediction.plan import Job, Plan
 from ssns.prediction.settings import PredictionSettings
-from ssns.space import Box, Triple, triple
+from ssns.space import Box, Triple
 from ssns.volume import Volume, check_raw, from_array, open_volume
 from ssns.volume.normalization import IntensityRange, intensity_range
 from ssns.zoo import weights_path
@@ -39,19 +39,6 @@ Normalize = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 Progress = Callable[[int, int], None]
 """Told the tiles done and the tiles in all."""
-
-
-class RawVolume(Protocol):
-    """What is read: a volume, whole or lazy."""
-
-    @property
-    def shape(self) -> Triple:
-        """Extent (z, y, x)."""
-        ...
-
-    def read(self, box: Box | None = None) -> NDArray[Any]:
-        """Raw of ``box``."""
-        ...
 
 
 class AffinityWriter(Protocol):
@@ -106,8 +93,11 @@ def predict(
             f"intensity: wanted none, as the checkpoint's sections are levelled first, got {intensity}: leave it out"
         )
     volume = trained.normalization.prepared(volume)
+    from ssns.prediction.inference import on_device
+
+    settings = settings or PredictionSettings()
     return predict_box(
-        trained.build(),
+        on_device(trained.build(), settings.device),
         volume,
         box or volume.box,
         settings,
@@ -117,50 +107,9 @@ def predict(
     )
 
 
-def predict_array(
-    network: AffinityNetwork,
-    raw: NDArray[np.floating[Any]],
-    settings: PredictionSettings | None = None,
-    *,
-    offsets: Sequence[Triple] = NEAREST,
-    box: Box | None = None,
-    progress: Progress | None = None,
-) -> NDArray[Any]:
-    """Affinities of raw in memory.
-
-    Args:
-        network: From raw to logits; it keeps its mode.
-        raw: Normalised to [0, 1] as in training, floating point, (z, y, x), of any extent.
-        settings: Tiles, precision, type of the result; the defaults store uint8.
-        offsets: What the channels of the network are affinities to.
-        box: Predict only this part, with true raw around it.
-        progress: Told the tiles done and the tiles in all.
-
-    Returns:
-        Affinities (c, z, y, x) of ``box`` in ``settings.dtype``; uint8 is ``round(255 * affinity)``.
-
-    Raises:
-        UserError: Wrong shape or type of ``raw``, a tile that the network cannot take, affinities not finite.
-    """
-    if raw.ndim != 3 or not np.issubdtype(raw.dtype, np.floating):
-        raise UserError(
-            f"raw: wanted a normalised floating-point array (z, y, x), got {raw.dtype} of shape {raw.shape}: scale it "
-            "to [0, 1] as in training, uint8 with raw / 255"
-        )
-    return predict_box(
-        network,
-        _ArrayVolume(raw),
-        Box.of_shape(raw.shape) if box is None else box,
-        settings,
-        normalize=lambda values: values.astype(np.float32, copy=False),
-        offsets=offsets,
-        progress=progress,
-    )
-
-
 def predict_box(
     network: AffinityNetwork,
-    raw: RawVolume,
+    raw: Volume,
     box: Box,
     settings: PredictionSettings | None = None,
     *,
@@ -181,7 +130,7 @@ def predict_box(
 
 def predict_volume(
     network: AffinityNetwork,
-    raw: RawVolume,
+    raw: Volume,
     writer: AffinityWriter,
     settings: PredictionSettings | None = None,
     *,
@@ -194,7 +143,7 @@ def predict_volume(
     """Write the affinities of a volume block by block, in bounded memory.
 
     Args:
-        network: From raw to logits; it keeps its mode.
+        network: From raw to logits; it keeps its mode, and its device: that of ``settings`` is for who builds it.
         raw: The volume; each block reads its part and the context around it, once.
         writer: Its voxel 0 is the first voxel of ``box``.
         settings: Tiles, precision, stored type, blocks.
@@ -209,7 +158,7 @@ def predict_volume(
         UserError: ``box`` leaves the volume, a tile that the network cannot take, affinities not finite.
         MissingBlocksError: Blocks are not marked as done at the end.
     """
-    from ssns.prediction.inference import SYMMETRIES, Predictor, evaluating, place, predict_block
+    from ssns.prediction.inference import SYMMETRIES, Predictor, evaluating, predict_block, where
 
     settings = settings or PredictionSettings()
     bounds = Box.of_shape(raw.shape)
@@ -222,7 +171,7 @@ def predict_volume(
         return np.require(normalize(raw.read(part)), np.float32, ("C", "W"))
 
     job = Job(network, tuple(offsets), settings, box, bounds)
-    device = place(network, settings.device)
+    device = where(network)
     with evaluating(network):
         plan = job.plan(device, writer.chunks)
         if markers is not None:
@@ -260,18 +209,6 @@ def _stored(affinities: torch.Tensor, dtype: str) -> NDArray[Any]:
     if dtype == "uint8":
         affinities = (255 * affinities).round_()
     return affinities.cpu().numpy().astype(dtype, copy=False)
-
-
-@dataclass(frozen=True)
-class _ArrayVolume:
-    array: NDArray[Any]
-
-    @property
-    def shape(self) -> Triple:
-        return triple(self.array.shape)
-
-    def read(self, box: Box | None = None) -> NDArray[Any]:
-        return self.array if box is None else self.array[box.slices]
 
 
 @dataclass(frozen=True)

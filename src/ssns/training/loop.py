@@ -34,7 +34,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
 from ssns.losses import Total, alone
-from ssns.networks.precision import fast_precision
+from ssns.networks.hardware import fast_device, fast_precision
 from ssns.training.settings import TrainingSettings
 
 SCORE = "voi_sum"
@@ -108,9 +108,7 @@ class _Progress:
 
 def make_fabric(settings: TrainingSettings) -> Fabric:
     """Devices and precision of a run; launched by the caller or by ``torchrun``."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = fast_device() if settings.device == "auto" else settings.device
     broken = device == "cpu" and settings.patch[0] == BROKEN_BF16_DEPTH
     precision = settings.precision
     if precision == "auto":

@@ -136,7 +136,9 @@ class TrainingSettings(Component):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Mixed precision; auto: bf16 where the hardware multiplies it, else fp32."
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to train; auto: a CUDA GPU where there is one, else the CPU."
+    )
     threads: int | None = Field(None, gt=0, description="CPU threads; none: one per core.")
     log_every: int = Field(20, gt=0, description="Steps between points of the loss curve.")
     save_every: int = Field(200, gt=0, description="Steps between saves of the last checkpoint.")

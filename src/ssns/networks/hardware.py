@@ -1,4 +1,4 @@
-"""The precision in which a device computes a network fast."""
+"""The device on which a network is fast, and the precision in which a device is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Literal
 import torch
 
 Precision = Literal["bf16", "fp16", "fp32"]
+
+
+def fast_device() -> str:
+    """A CUDA GPU where there is one, else the CPU; Apple's ``mps`` is not tested, and taken only where it is named."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def fast_precision(device: torch.device) -> Precision:
