@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ssns.errors import UserError
+from ssns.files import replacing
 from ssns.networks import AffinityNetwork, Network
 from ssns.space import Triple, triple
 from ssns.volume.normalization import IntensityRange, Normalization
@@ -123,17 +122,10 @@ def write_torch_file(path: Path, content: Mapping[str, Any], *, zipped: bool = T
     """
     import torch
 
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             torch.save(content, file, _use_new_zipfile_serialization=zipped)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where a write fails
-        with suppress(OSError):
-            partial.unlink()
         raise UserError(
             f"checkpoint: {path} cannot be written ({error}): free some space, or write elsewhere;"
             " an older checkpoint there is kept"

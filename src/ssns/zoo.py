@@ -15,6 +15,7 @@ import tomlkit
 from pydantic import Field, ValidationError
 
 from ssns.errors import UserError
+from ssns.files import replacing
 from ssns.settings import Component
 from ssns.volume.datasets import nearest
 
@@ -132,7 +133,8 @@ def read_card(path: Path) -> Card:
 
 def write_card(path: Path, card: Card) -> None:
     """Write a card."""
-    path.write_text(tomlkit.dumps(card.model_dump(mode="json")), encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(tomlkit.dumps(card.model_dump(mode="json")), encoding="utf-8")
 
 
 def digest(path: Path) -> str:

@@ -63,5 +63,5 @@ def test_a_pinned_choice_outlives_the_run_but_not_its_clearing(tmp_path):
 
 def test_a_torn_write_is_no_choice(tmp_path):
     markers = Markers(tmp_path, {})
-    (markers.folder / "plan.json.123.partial").write_text('{"ti')
+    (markers.folder / "plan.json.partial").write_text('{"ti')
     assert markers.pinned("plan", {"tile": 1}) == {"tile": 1}

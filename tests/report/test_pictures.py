@@ -1,6 +1,6 @@
-import imageio.v3
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssns.errors import UserError
 from ssns.report import comparison, error_map, label_colors, section_overlay, training_picture
@@ -57,7 +57,7 @@ def test_comparison_shows_errors_as_a_change_of_color(cells, tmp_path):
     segmentation = np.where(truth == 4, 3, truth) + 20  # 3 and 4 are merged ...
     segmentation[1, :200, 256:384] = 5  # ... and a part of 6 is split off
     comparison(raw, truth, segmentation, tmp_path / "c.png", [1], numbers=range(50, 60))
-    picture = imageio.v3.imread(tmp_path / "c.png")
+    picture = np.asarray(Image.open(tmp_path / "c.png"))
     assert picture.shape == (CAPTION + GAP + PANEL, CAPTION + 3 * (GAP + PANEL), 3)
     shown, expected, found = (panel(picture, 0, column, left=CAPTION + GAP) for column in range(3))
     assert (shown == 100).all()
@@ -71,7 +71,7 @@ def test_comparison_shows_errors_as_a_change_of_color(cells, tmp_path):
 def test_comparison_of_equals_has_equal_columns(cells, tmp_path):
     raw, truth = cells
     comparison(raw, truth, truth * 7, tmp_path / "c.png")
-    picture = imageio.v3.imread(tmp_path / "c.png")
+    picture = np.asarray(Image.open(tmp_path / "c.png"))
     for row in range(2):
         columns = [panel(picture, row, column, left=CAPTION + GAP) for column in (1, 2)]
         assert (columns[0] == columns[1]).all()
@@ -83,7 +83,7 @@ def test_error_map_marks_splits_and_merges(cells, tmp_path):
     segmentation[1, :200, 256:384] = 5  # a part of 6 is split off
     segmentation[1, 300:, 256:300] = 9  # another part of 6 is given to 9
     error_map(raw, truth, segmentation, tmp_path / "e.png", [1])
-    found = panel(imageio.v3.imread(tmp_path / "e.png"), 0, 0, left=0)
+    found = panel(np.asarray(Image.open(tmp_path / "e.png")), 0, 0, left=0)
 
     def marked(color):
         return np.rint(35 + 0.65 * np.array(color)).tolist()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 
 from ssns.blockwise.grid import Block
 from ssns.errors import UserError
+from ssns.files import replacing
 
 SHOWN = 5
 """Missing blocks that an error names, before it only counts them."""
@@ -110,7 +110,5 @@ class Markers:
         return self.folder / ("_".join(f"{start}-{stop}" for start, stop in ends) + ".done")
 
     def _write(self, name: str, text: str) -> None:
-        # a file appears under its name only when it is whole
-        partial = self.folder / f"{name}.{os.getpid()}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.folder / name)
+        with replacing(self.folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")

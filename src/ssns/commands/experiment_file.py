@@ -7,11 +7,9 @@ from typing import Any, get_args, get_origin
 
 import tomlkit
 
-from ssns.experiment import Experiment, Region, VolumeSettings
+from ssns.experiment import Experiment, Region, Role, VolumeSettings
+from ssns.files import replacing
 from ssns.settings import component_types, type_tag
-
-UNSET_ROLES = ("labelled", "unlabelled", "validation", "test", "target")
-"""What the file tells of where it is not set."""
 
 
 def write_experiment(path: Path, table: dict[str, Any], header: str) -> None:
@@ -21,8 +19,8 @@ def write_experiment(path: Path, table: dict[str, Any], header: str) -> None:
         document.add(tomlkit.comment(line))
     document.add(tomlkit.nl())
     _fill(document, table, Experiment)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
 def _fill(target: Any, table: dict[str, Any], annotation: Any) -> None:
@@ -42,7 +40,7 @@ def _fill(target: Any, table: dict[str, Any], annotation: Any) -> None:
         if field and field.description and get_origin(inner) is not dict:
             item.comment(field.description)
         target.add(key, item)
-    for role in UNSET_ROLES if models == [VolumeSettings] else ():
+    for role in get_args(Role) if models == [VolumeSettings] else ():
         if role not in table:
             target.add(tomlkit.comment(f"{role}: {VolumeSettings.model_fields[role].description}"))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from ssns.commands.terminal import say, warn
 from ssns.errors import UserError
 from ssns.export import Description, export_bioimageio, export_onnx, write_reference
+from ssns.files import replacing
 from ssns.zoo import weights_path
 
 Format = Literal["onnx", "bioimageio", "reference"]
@@ -44,25 +44,20 @@ def export_checkpoint(
             f"checkpoint: wanted one that predicts affinities, got {checkpoint}, which restores raw, as"
             " pre-training does: export what `ssns train` makes of it"
         )
-    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
     settings: dict[str, str] = {}
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if to == "onnx":
-            export_onnx(trained, partial)
-        elif to == "bioimageio":
-            export_bioimageio(trained, partial, description)
-        else:
-            exported = write_reference(partial, trained)
-            settings |= exported.settings
-            for note in exported.notes:
-                warn(note)
-        partial.replace(output)
+        with replacing(output) as partial:
+            if to == "onnx":
+                export_onnx(trained, partial)
+            elif to == "bioimageio":
+                export_bioimageio(trained, partial, description)
+            else:
+                exported = write_reference(partial, trained)
+                settings |= exported.settings
+                for note in exported.notes:
+                    warn(note)
     except OSError as error:
         raise UserError(f"output: {output} cannot be written ({error}): free some space, or write elsewhere") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     say(f"export: {output}, {output.stat().st_size / 1e6:.1f} MB")
     if settings:
         say("MODEL in the YAML file there:")

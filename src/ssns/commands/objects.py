@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssns.files import replacing
 from ssns.metrics import ObjectErrors
 from ssns.report import Table
 from ssns.space import Triple, triple
@@ -110,12 +111,10 @@ def worst_first(rows: Sequence[ObjectRow]) -> list[ObjectRow]:
 
 def write_objects(path: Path, rows: Sequence[ObjectRow]) -> None:
     """Write the table; an older file stays whole until the new one is."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(ObjectRow._fields)
         writer.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
-    partial.replace(path)
 
 
 def worst_neurons(rows: Sequence[ObjectRow], count: int) -> list[ObjectRow]:

@@ -24,6 +24,7 @@ from ssns.commands.processes import is_first_process
 from ssns.commands.terminal import say
 from ssns.errors import UserError
 from ssns.experiment import Experiment
+from ssns.files import replacing
 from ssns.volume import fingerprint, open_volume
 
 
@@ -298,10 +299,8 @@ def shown(changes: Sequence[str]) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON; an older file stays whole until the new one is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1))
 
 
 def keep_experiment(experiment: Experiment, folder: RunFolder, stage: str) -> None:
@@ -309,8 +308,8 @@ def keep_experiment(experiment: Experiment, folder: RunFolder, stage: str) -> No
 
     To be called where there is work to do, so that a later run which skips it leaves the versions of that time.
     """
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / "experiment.toml").write_text(resolved_toml(experiment), encoding="utf-8")
+    with replacing(folder.path / "experiment.toml") as partial:
+        partial.write_text(resolved_toml(experiment), encoding="utf-8")
     path = folder.path / "provenance.json"
     stages = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, stages | {stage: provenance(experiment)})

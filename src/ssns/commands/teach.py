@@ -26,6 +26,7 @@ from ssns.commands.taught import (
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.train import check_training, start_of_training, train_experiment
 from ssns.experiment import Experiment
+from ssns.files import replacing
 from ssns.segmentation import Method
 from ssns.segmentation.pseudo_labels import PseudoLabels, pseudo_labels
 from ssns.space import Box, Triple
@@ -88,7 +89,8 @@ def _write_pseudo_labels(
             _tell(part, found, folder.pseudo_labels_picture(part.name))
             bold.append(found.bold[1:] + np.uint32(first))
             bar(done, len(taught))
-    np.save(folder.bold, np.concatenate(bold))
+    with replacing(folder.bold) as partial, partial.open("wb") as file:
+        np.save(file, np.concatenate(bold))
 
 
 def _tell(part: Part, found: PseudoLabels, picture: Path) -> None:

@@ -1,6 +1,6 @@
 """Pictures and the page that show how good a segmentation is and where it errs.
 
-Everything takes NumPy arrays and is torch-free; matplotlib, imageio and jinja2 are imported on first use.
+Everything takes NumPy arrays and is torch-free; matplotlib, Pillow and jinja2 are imported on first use.
 """
 
 from ssns.report.canvas import Picture, write_picture

@@ -92,6 +92,6 @@ def blank(height: int, width: int) -> Picture:
 
 def write_picture(path: str | Path, picture: Picture) -> None:
     """Write RGB pixels as the image format that the suffix names (PNG for everything that ``ssns`` writes)."""
-    import imageio.v3
+    from PIL import Image
 
-    imageio.v3.imwrite(path, picture)
+    Image.fromarray(picture).save(path)

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ssns.errors import UserError
+from ssns.files import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,8 @@ def write_report(
         settings=settings_toml,
         versions=versions,
     )
-    partial = Path(f"{path}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def _shown(value: float | None) -> str:

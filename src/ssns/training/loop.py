@@ -33,6 +33,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
+from ssns.files import replacing
 from ssns.losses import Total, alone
 from ssns.networks.hardware import fast_device, fast_precision
 from ssns.training.settings import TrainingSettings
@@ -310,9 +311,8 @@ class _Run:
                 state=state,
             ),
         )
-        partial = self.folder / "history.json.partial"
-        partial.write_text(json.dumps(self.progress.history, indent=1, allow_nan=False))
-        partial.replace(self.folder / "history.json")
+        with replacing(self.folder / "history.json") as partial:
+            partial.write_text(json.dumps(self.progress.history, indent=1, allow_nan=False))
         if self.writer is not None:
             self.writer.flush()
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.errors import UserError
+from ssns.files import replacing
 from ssns.space import Box
 from ssns.volume.datasets import Role, choose_dataset
 from ssns.volume.geometry import geometry_of_attributes
@@ -96,15 +97,9 @@ def write_hdf5(
     Raises:
         UserError: The file cannot be written. Nothing of it stays, whatever else ``slabs`` raises.
     """
-    partial = file.with_name(f"{file.name}.partial")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(file) as partial:
             _write_main(partial, plan, slabs, attributes or {})
-            partial.replace(file)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error}): make room, or mend that, and run again") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 import tensorstore
 
 from ssns.errors import UserError
+from ssns.files import replacing
 from ssns.space import AXES, Triple, triple
 from ssns.volume.volume import Volume
 from ssns.volume.zarr import ATTRIBUTES_KEY, file_store, storage_context
@@ -106,9 +107,8 @@ def create_ome_zarr(folder: Path, plan: Volume, layout: StorageLayout) -> None:
     tensorstore.open(spec, context=storage_context(), create=True).result()
     attributes = {"ome": {"version": "0.5", "multiscales": [_multiscale(plan, names)]}}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    written = folder / "zarr.json.new"  # renamed, so that a kill leaves no half of it
-    written.write_text(json.dumps(group, indent=2))
-    written.rename(folder / "zarr.json")
+    with replacing(folder / "zarr.json") as partial:
+        partial.write_text(json.dumps(group, indent=2))
 
 
 def _multiscale(plan: Volume, names: Sequence[str]) -> dict[str, Any]:
