@@ -10,7 +10,7 @@ import pytest
 from ssns.cli import main
 from ssns.errors import UserError
 from ssns.experiment import Experiment
-from ssns.zoo import FOLDERS, all_weights, read_card, weights_named, weights_path, write_card
+from ssns.zoo import FOLDERS, all_weights, read_card, scores_on_test, weights_named, weights_path, write_card
 
 PACKAGE = Path(str(files("ssns").joinpath("weights")))
 NAME = "ac4-supervised-full"
@@ -28,6 +28,20 @@ def folder(tmp_path, monkeypatch):
         shutil.copy(PACKAGE / f"{NAME}{suffix}", tmp_path / f"mine{suffix}")
     monkeypatch.setenv(FOLDERS, str(tmp_path))
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a-validation, threshold 0.6", "a-test, oracle threshold 0.7", "a-test, threshold 0.6"], 2),
+        (["my-test-validation, threshold 0.6", "my-test-test-0, threshold 0.6"], 1),
+        (["oracle-test, threshold 0.6"], 0),
+        (["a-validation, threshold 0.6", "supervised, 0:5 alone"], None),
+    ],
+)
+def test_the_scores_on_test_are_those_of_the_test_part(names, expected):
+    rows = {name: {"row": index} for index, name in enumerate(names)}
+    assert scores_on_test(rows).get("row") == expected
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.toml")), ids=lambda path: path.stem)

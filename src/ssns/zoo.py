@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from ssns.volume.datasets import nearest
 
 PREFIX = "zoo:"
 """Before a name, where a checkpoint is asked for: ``zoo:ac4-supervised-full``."""
+
+ON_TEST = re.compile(r"[\w-]*-test(-\d+)?, (?!oracle )")
+"""What the row of a test part begins with: the part, and the setting that was chosen, not the best in hindsight."""
 
 FOLDERS = "SSNS_ZOO"
 """Environment variable of further folders of weights, which come before those of the package."""
@@ -50,7 +54,7 @@ class Card(Component):
 
 def scores_on_test(rows: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """Of the rows of `ssns evaluate`, that of the test part at the chosen threshold; empty if it was not scored."""
-    return next((row for part, row in rows.items() if "-test" in part and "oracle" not in part), dict[str, Any]())
+    return next((row for name, row in rows.items() if ON_TEST.match(name)), dict[str, Any]())
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ssns.commands.scoring import ranked, swept_scores
 from ssns.commands.terminal import console, say
 from ssns.commands.truth import known_truth
 from ssns.experiment import Experiment, load_experiment
-from ssns.segmentation import Agglomeration, MeanScore, Method, Multicut, segment, value_of, with_value
+from ssns.segmentation import Agglomeration, MeanScore, Method, Multicut, segment, value_of
 from ssns.synthetic import SyntheticSettings, synthesize
 from ssns.volume import from_array, write_volume
 from ssns.zoo import scores_on_test
@@ -44,7 +44,6 @@ SUPERVISED: dict[str, Any] = {"pretraining": "none", "objective": {"type": "supe
 
 BASELINE_SIGMAS = (1.0, 2.0, 3.0)
 BASELINE_METHODS: tuple[Method, ...] = (Agglomeration(score=MeanScore()), Multicut())
-BASELINE_VALUES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def run_demo(folder: Path, *, seed: int = 0) -> None:
@@ -111,7 +110,7 @@ def _baseline(experiment: Experiment) -> tuple[dict[str, float], str]:
     """The same steps on raw itself: smoothing, method and threshold are chosen on the validation part."""
     validation, test = _by_role(experiment, "validation"), _by_role(experiment, "test")
     truth = known_truth(validation)
-    methods = [with_value(method, value) for method in BASELINE_METHODS for value in BASELINE_VALUES]
+    methods = experiment.segmentation.swept(*BASELINE_METHODS)
     choices = []
     for sigma in BASELINE_SIGMAS:
         swept = swept_scores(_raw_affinities(validation, sigma), methods, experiment, *truth)
