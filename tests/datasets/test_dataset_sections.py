@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ssns.datasets.sections import Cropped, Ids, Interpolated, Reversed, blank_sections
+from ssns.datasets.sections import Ids, Interpolated, Reversed, blank_sections
 from ssns.errors import UserError
 from ssns.space import Box
 from ssns.volume.volume import ArrayInMemory
@@ -19,14 +19,6 @@ def test_reversed_is_the_array_turned_along_z():
     np.testing.assert_array_equal(whole(turned), RAW[::-1])
     np.testing.assert_array_equal(turned[BOX.slices], RAW[::-1][BOX.slices])
     np.testing.assert_array_equal(whole(Reversed(turned)), RAW)
-
-
-def test_cropped_is_the_box():
-    cropped = Cropped(ArrayInMemory(RAW), BOX)
-    assert cropped.shape == BOX.shape
-    np.testing.assert_array_equal(whole(cropped), RAW[BOX.slices])
-    inside = Box((1, 2, 0), (3, 4, 5))
-    np.testing.assert_array_equal(cropped[inside.slices], RAW[BOX.slices][inside.slices])
 
 
 def test_a_ramp_along_z_is_restored_exactly():

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from ssns.space import Box
 from ssns.volume import Volume, from_array
-from ssns.volume.window import loaded, read_reflected
+from ssns.volume.volume import ArrayInMemory
+from ssns.volume.window import Cropped, loaded, read_reflected
 
 RAW = np.arange(4 * 5 * 6, dtype=np.int32).reshape(4, 5, 6)
 starts = st.tuples(*[st.integers(-12, 12)] * 3)
@@ -95,3 +96,13 @@ class TestLoaded:
     def test_boxes_are_in_the_volumes_own_indices(self, start):
         box = Box.of_shape((1, 1, 1), start)
         assert loaded(from_array(RAW, origin=(10, 10, 10)), box).read(box).item() == RAW[start]
+
+
+@pytest.mark.parametrize("leading", [(), (slice(1, 3),)])
+def test_cropped_is_the_box_with_all_channels(leading):
+    array = np.stack([RAW, RAW + 1, RAW + 2]) if leading else RAW
+    box, inside = Box((1, 0, 2), (4, 4, 6)), Box((1, 2, 0), (3, 4, 3))
+    cropped = Cropped(ArrayInMemory(array), box)
+    assert cropped.shape == (*array.shape[:-3], *box.shape)
+    expected = array[..., *box.slices]
+    np.testing.assert_array_equal(cropped[*leading, *inside.slices], expected[*leading, *inside.slices])

@@ -27,14 +27,13 @@ class Block:
         return str(self.write)
 
 
-def blocks(bounds: Box, shape: Triple, halo: Triple = (0, 0, 0), limits: Box | None = None) -> list[Block]:
+def blocks(bounds: Box, shape: Triple, halo: Triple = (0, 0, 0)) -> list[Block]:
     """Cover ``bounds`` once with blocks, in z, y, x order; those at the far faces are smaller.
 
     Args:
         bounds: What to cover, in voxels; the grid begins at its first voxel.
         shape: Largest extent written by a block (z, y, x), each at least 1.
         halo: Voxels read beyond that on each side (z, y, x).
-        limits: Where there are voxels to read, by default ``bounds``.
 
     Returns:
         The blocks; none where ``bounds`` is empty.
@@ -50,12 +49,11 @@ def blocks(bounds: Box, shape: Triple, halo: Triple = (0, 0, 0), limits: Box | N
         raise UserError(f"block: wanted at least one voxel along each axis, got {shape}")
     if min(halo) < 0:
         raise UserError(f"halo: wanted zero or more voxels along each axis, got {halo}")
-    limits = bounds if limits is None else limits
     return [
         Block(
             index=triple((a - b) // step for a, b, step in zip(box.start, bounds.start, shape, strict=True)),
             write=box,
-            read=box.grown(halo).intersection(limits),
+            read=box.grown(halo).intersection(bounds),
         )
         for box in cover(bounds, shape)
     ]

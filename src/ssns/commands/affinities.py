@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-
-from numpy.typing import NDArray
 
 from ssns.commands.inputs import Part
 from ssns.commands.run_folder import RunFolder, artefact_state
@@ -14,7 +12,7 @@ from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.space import Box, triple
 from ssns.volume import Volume, fingerprint, open_volume
-from ssns.volume.volume import ArrayView
+from ssns.volume.window import Cropped
 
 
 def to_be_predicted(found: Iterable[Part]) -> list[Part]:
@@ -80,25 +78,5 @@ def _cropped(affinities: Volume, part: Part) -> Volume:
             f"volumes.{name}.affinities: {affinities.path} covers {covered} of raw, not {part.box} of {part.name}: make"
             f" volumes.{name}.{part.role} smaller, or set volumes.{name}.affinities_start"
         )
-    array = _Crop(affinities.array, part.box.relative_to(start))
+    array = Cropped(affinities.array, part.box.relative_to(start))
     return replace(affinities, array=array, origin=part.origin)
-
-
-@dataclass(frozen=True, eq=False)
-class _Crop(ArrayView):
-    """A box of an array, with all of its channels."""
-
-    box: Box
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent of the box."""
-        return (*self.source.shape[:-3], *self.box.shape)
-
-    def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
-        """The voxels of ``index``."""
-        *channels, z, y, x = index
-        moved = (
-            slice(part.start + first, part.stop + first) for part, first in zip((z, y, x), self.box.start, strict=True)
-        )
-        return self.source[*channels, *moved]

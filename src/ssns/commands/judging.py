@@ -75,7 +75,7 @@ def judge(part: Part, segmentation: Volume, convention: Convention, sections: Se
     if part.source.labels is None:
         return Judgement(_run_length(part, segmentation, size, None))
     tally = _Tally(part, size, sections)
-    for block in blocks(Box.of_shape(part.box.shape), BLOCK):
+    for block in blocks(Box.of_shape(part.box.shape), BLOCK, halo(size) if size else (0, 0, 0)):
         tally.add(block, segmentation.read(block.write))
     components, labels = tally.finder.joined()
     table = tally.everywhere.table(components)
@@ -92,7 +92,7 @@ def judge(part: Part, segmentation: Volume, convention: Convention, sections: Se
         object_rows(
             part.name, part.box.start, object_errors(table, settings), tally.everywhere.places(components), labels
         ),
-        table.where((table.labels != 0) & (table.segments != 0)),
+        table.foreground(),
         components[tally.sections],
     )
 
@@ -122,8 +122,7 @@ class _Tally:
                 self.sections[row][box.slices[1:]] = pieces[z - box.start[0]]
         if self.size is None:
             return
-        around = box.grown(halo(self.size)).intersection(Box.of_shape(self.labels.shape))
-        near = near_boundary(self.labels[around.slices], self.size)[box.relative_to(around.start).slices]
+        near = near_boundary(self.labels[block.read.slices], self.size)[box.relative_to(block.read.start).slices]
         self.inside.add(segments, pieces, known & ~near)
         if self.coarse.size:
             first = triple(-a % step for a, step in zip(box.start, self.step, strict=True))

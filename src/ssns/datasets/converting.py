@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.datasets.dataset import Layout, Output, Shape
-from ssns.datasets.sections import Cropped, Ids, Interpolated, Reversed, blank_sections
+from ssns.datasets.sections import Ids, Interpolated, Reversed, blank_sections
 from ssns.errors import UserError
 from ssns.space import Box, Triple, cover
 from ssns.volume import Volume, open_volume
 from ssns.volume.hdf5 import write_hdf5
 from ssns.volume.opening import split_dataset
+from ssns.volume.window import Cropped
 
 SLAB: Triple = (16, 4096, 4096)
 """Voxels (z, y, x) read and written at a time: at most 256 MiB of raw; whole sections, as pages are decoded whole."""

@@ -1,4 +1,4 @@
-"""Lazy arrays that reorder, crop or repair sections, and read ids of any type."""
+"""Lazy arrays that reorder or repair sections, and read ids of any type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.errors import UserError
-from ssns.space import Box, Triple
 from ssns.volume import LazyArray
 from ssns.volume.volume import ArrayView
 
@@ -30,27 +29,6 @@ class Reversed(ArrayView):
         z, *inside = index
         depth = self.shape[0]
         return self.source[(slice(depth - z.stop, depth - z.start), *inside)][::-1]
-
-
-@dataclass(frozen=True, eq=False)
-class Cropped(ArrayView):
-    """A box of an array (z, y, x).
-
-    Attributes:
-        box: Inside it.
-    """
-
-    box: Box
-
-    @property
-    def shape(self) -> Triple:
-        """Extent of the box."""
-        return self.box.shape
-
-    def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
-        """The voxels of ``index``."""
-        starts = zip(index, self.box.start, strict=True)
-        return self.source[tuple(slice(part.start + start, part.stop + start) for part, start in starts)]
 
 
 @dataclass(frozen=True, eq=False)

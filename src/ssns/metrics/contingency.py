@@ -100,6 +100,10 @@ class Contingency:
         """Only the pairs where ``keep`` (k,) is True."""
         return Contingency(self.labels[keep], self.segments[keep], self.counts[keep])
 
+    def foreground(self) -> Contingency:
+        """Only the pairs of a label and a segment, neither of which is 0."""
+        return self.where((self.labels != 0) & (self.segments != 0))
+
     def renamed(self, names: NDArray[Any]) -> Contingency:
         """The table once each segment has another id: ``names[segment]``, which several may share."""
         return _unique_pairs(self.labels, names[self.segments].astype(np.uint64), self.counts)

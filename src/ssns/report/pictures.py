@@ -30,14 +30,13 @@ _SECTIONS = 3
 _UNKNOWN = 0.5
 
 
-def section_overlay(raw: NDArray[Any], labels: NDArray[Any], alpha: float = 0.4, *, background: int = 0) -> Picture:
+def section_overlay(raw: NDArray[Any], labels: NDArray[Any], alpha: float = 0.4) -> Picture:
     """One section of raw with its labels in colour.
 
     Args:
         raw: Grey values (y, x), any real type; stretched to percentiles unless uint8.
-        labels: Ids (y, x), coloured by ``label_colors``.
-        alpha: Share of the colour, 0 to 1; background keeps its raw grey.
-        background: The id that is not coloured.
+        labels: Ids (y, x), coloured by ``label_colors``; 0 keeps its raw grey.
+        alpha: Share of the colour, 0 to 1.
 
     Returns:
         RGB, uint8, (y, x, 3).
@@ -48,7 +47,7 @@ def section_overlay(raw: NDArray[Any], labels: NDArray[Any], alpha: float = 0.4,
     _check_shapes(raw=raw, labels=labels)
     if not 0 <= alpha <= 1:
         raise UserError(f"alpha is {alpha}: it is a share of the colour, give a number from 0 to 1")
-    colors = label_colors(labels, background=background).astype(np.float64)
+    colors = label_colors(labels).astype(np.float64)
     share = alpha * colors[..., 3:] / 255
     return np.rint((1 - share) * to_gray(raw)[..., np.newaxis] + share * colors[..., :3]).astype(np.uint8)
 
@@ -145,9 +144,8 @@ def training_picture(
     target: NDArray[Any],
     prediction: NDArray[Any],
     mask: NDArray[np.bool_] | None = None,
-    sections: Sequence[int] | None = None,
 ) -> Picture:
-    """One patch as a network sees it: a row per section, the columns raw, target, prediction.
+    """One patch as a network sees it: a row for each of three sections, the columns raw, target, prediction.
 
     The first three channels (affinities along z, y, x in the paper's order) are red, green and blue; one channel is
     grey, a second of two is green with no blue. Values are clipped to 0..1.
@@ -157,18 +155,17 @@ def training_picture(
         target: Shape (c, z, y, x), 0..1.
         prediction: Shape (c, z, y, x), 0..1: probabilities, not logits.
         mask: Bool (c, z, y, x), False where the target is not known: half is shown there.
-        sections: Which z to show; three spread over the depth by default.
 
     Returns:
         RGB, uint8, (y', x', 3), one pixel per voxel, for TensorBoard or ``write_picture``.
 
     Raises:
-        UserError: Shapes differ, or a section is outside.
+        UserError: Shapes differ.
     """
     known = np.ones(target.shape, dtype=np.bool_) if mask is None else mask
     _check_shapes(target=target, prediction=prediction, mask=known)
     _check_shapes(raw=raw, **{"a channel of target": target[0]})
-    chosen = chosen_sections(raw.shape[0], sections)
+    chosen = chosen_sections(raw.shape[0])
     gray = to_gray(raw[chosen])
     shown = np.where(known[:, chosen], target[:, chosen], _UNKNOWN)
     columns = [to_rgb(gray), _channels_to_rgb(shown), _channels_to_rgb(prediction[:, chosen])]

@@ -1,4 +1,4 @@
-"""Reading around a box: beyond the faces of a volume, and again and again from memory."""
+"""Reading in and around a box: a part alone, beyond the faces of a volume, and again and again from memory."""
 
 from __future__ import annotations
 
@@ -34,6 +34,28 @@ def _reflected(start: int, stop: int, low: int, high: int) -> NDArray[np.intp]:
     period = max(1, 2 * (high - low - 1))
     position = (np.arange(start, stop) - low) % period
     return low + np.minimum(position, period - position)
+
+
+@dataclass(frozen=True, eq=False)
+class Cropped(ArrayView):
+    """A box of an array, with all of its channels.
+
+    Attributes:
+        box: Inside it.
+    """
+
+    box: Box
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of the box."""
+        return (*self.source.shape[:-3], *self.box.shape)
+
+    def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
+        """The voxels of ``index``."""
+        *channels, z, y, x = index
+        starts = zip((z, y, x), self.box.start, strict=True)
+        return self.source[*channels, *(slice(part.start + start, part.stop + start) for part, start in starts)]
 
 
 def loaded(volume: Volume, box: Box) -> Volume:
