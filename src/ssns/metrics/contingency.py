@@ -150,12 +150,12 @@ def _unique_pairs(labels: NDArray[np.uint64], segments: NDArray[np.uint64], coun
     """Sort pairs and add the counts of equal ones."""
     order = np.lexsort((segments, labels))
     labels, segments, counts = labels[order], segments[order], counts[order]
-    starts = _run_starts(labels, segments)
+    starts = run_starts(labels, segments)
     totals = np.add.reduceat(counts, starts) if starts.size else counts
     return Contingency(labels[starts], segments[starts], totals.astype(np.int64))
 
 
-def _run_starts(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.intp]:
+def run_starts(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.intp]:
     """Where one of two flat arrays of the same length begins a new value."""
     changes = np.ones(first.shape, dtype=bool)
     np.not_equal(first[1:], first[:-1], out=changes[1:])

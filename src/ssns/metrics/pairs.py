@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ssns.errors import UserError
 from ssns.kernels import compiled
-from ssns.metrics.contingency import Contingency, check_ids, check_shape
+from ssns.metrics.contingency import Contingency, check_ids, check_shape, run_starts
 from ssns.space import Triple
 
 PIECE_VOXELS = 1 << 18
@@ -93,9 +93,7 @@ class PairCounter:
         columns = [self._column(name, names) for name in ("labels", "segments", "longest", "middle")]
         order = np.lexsort((columns[3], -columns[2], columns[1], columns[0]))
         labels, segments, _, middle = (column[order] for column in columns)
-        is_first = np.ones(len(order), dtype=bool)
-        is_first[1:] = (labels[1:] != labels[:-1]) | (segments[1:] != segments[:-1])
-        return self._positions(middle[is_first])
+        return self._positions(middle[run_starts(labels, segments)])
 
     def _column(self, name: str, names: NDArray[Any] | None) -> NDArray[Any]:
         """One column of all tables, (n,); a pair may be in several of them."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.errors import UserError
+from ssns.metrics.contingency import run_starts
 from ssns.metrics.skeletons import Skeletons
 
 
@@ -64,7 +65,7 @@ def expected_run_length(skeletons: Skeletons, segments: NDArray[Any], *, tolerat
 def _mergers(neurons: NDArray[np.int64], segments: NDArray[Any], tolerated: int) -> NDArray[Any]:
     """Segments with more than the tolerated nodes of two or more neurons."""
     order = np.lexsort((neurons, segments))
-    starts = np.flatnonzero(_changes(segments[order]) | _changes(neurons[order]))
+    starts = run_starts(segments[order], neurons[order])
     nodes = np.diff(starts, append=len(order))
     found, owners = np.unique(segments[order][starts][nodes > tolerated], return_counts=True)
     mergers: NDArray[Any] = found[owners > 1]
@@ -74,13 +75,6 @@ def _mergers(neurons: NDArray[np.int64], segments: NDArray[Any], tolerated: int)
 def _squares(lengths: NDArray[np.float64], trees: NDArray[np.int32], segments: NDArray[Any]) -> float:
     """The sum of squared lengths of edges that share tree and segment."""
     order = np.lexsort((segments, trees))
-    starts = np.flatnonzero(_changes(trees[order]) | _changes(segments[order]))
+    starts = run_starts(trees[order], segments[order])
     runs = np.add.reduceat(lengths[order], starts) if len(starts) else lengths
     return float(runs @ runs)
-
-
-def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a flat array begins a new value."""
-    changes = np.ones(len(values), np.bool_)
-    changes[1:] = values[1:] != values[:-1]
-    return changes

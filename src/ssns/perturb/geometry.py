@@ -13,7 +13,7 @@ from pydantic import Field
 from ssns.affinities import GRID_SYMMETRIES, GridSymmetry
 from ssns.perturb.carrying import IDENTITY, Linear
 from ssns.perturb.draws import Count, integers
-from ssns.perturb.patch import Motion, Patch
+from ssns.perturb.patch import Motion
 from ssns.perturb.resampling import Sampling, reflect_pad, reflected, resize_sections, warp_sections
 from ssns.space import Triple, triple
 
@@ -157,10 +157,6 @@ class FlipTranspose(Motion):
         allowed = [symmetry for symmetry in GRID_SYMMETRIES if square or not symmetry.transpose]
         return allowed[int(integers(generator, 0, len(allowed) - 1))]
 
-    def perturb(self, patch: Patch, generator: Generator) -> Patch:
-        """Raw and labels transformed alike."""
-        return patch.moved(self.draw(patch.shape, generator))
-
 
 class Scale(Motion):
     """In-plane magnification or reduction about the centre; what a reduced patch shows around itself is reflected."""
@@ -176,10 +172,6 @@ class Scale(Motion):
         grown = int(integers(generator, -cut, (int(height * self.factor) - height) // 2))
         window = (_window(height, grown), _window(width, round(grown * width / height)))
         return Zoom(window, (height, width))
-
-    def perturb(self, patch: Patch, generator: Generator) -> Patch:
-        """Raw and labels resized alike."""
-        return patch.moved(self.draw(patch.shape, generator))
 
 
 def _window(extent: int, grown: int) -> int:
@@ -203,7 +195,3 @@ class Elastic(Motion):
         grown = (shape[0], shape[1] + 2 * self.margin, shape[2] + 2 * self.margin)
         grid = [max(1, round(extent / step)) for extent, step in zip(grown, self.spacing, strict=True)]
         return Deformation(self.sigma * torch.randn((2, *grid), generator=generator), self.margin, self.sampling)
-
-    def perturb(self, patch: Patch, generator: Generator) -> Patch:
-        """Raw and labels deformed alike."""
-        return patch.moved(self.draw(patch.shape, generator))

@@ -99,3 +99,7 @@ class Motion(Perturbation):
     @abstractmethod
     def draw(self, shape: Triple, generator: Generator) -> Move:
         """A move of patches of ``shape`` (z, y, x)."""
+
+    def perturb(self, patch: Patch, generator: Generator) -> Patch:
+        """Raw and labels moved alike."""
+        return patch.moved(self.draw(patch.shape, generator))

@@ -11,7 +11,7 @@ from pydantic import Field
 from ssns.affinities import GridSymmetry
 from ssns.perturb.carrying import Linear
 from ssns.perturb.draws import integers, uniform
-from ssns.perturb.patch import Motion, Patch
+from ssns.perturb.patch import Motion
 from ssns.perturb.resampling import warp_sections
 from ssns.space import Triple
 
@@ -82,10 +82,6 @@ class QuarterTurn(Motion):
         allowed = QUARTER_TURNS if shape[1] == shape[2] else QUARTER_TURNS[::2]
         return allowed[int(integers(generator, 0, len(allowed) - 1))]
 
-    def perturb(self, patch: Patch, generator: Generator) -> Patch:
-        """Raw and labels turned alike."""
-        return patch.moved(self.draw(patch.shape, generator))
-
 
 class Rotation(Motion):
     """A turn by any angle about the centre of the patch; what it shows beyond the patch is reflected."""
@@ -96,7 +92,3 @@ class Rotation(Motion):
     def draw(self, shape: Triple, generator: Generator) -> Turn:  # noqa: ARG002  an angle fits every shape
         """An angle, the same for all sections."""
         return Turn(float(uniform(generator, -self.degrees, self.degrees)))
-
-    def perturb(self, patch: Patch, generator: Generator) -> Patch:
-        """Raw and labels turned alike."""
-        return patch.moved(self.draw(patch.shape, generator))

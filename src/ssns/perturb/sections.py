@@ -175,10 +175,6 @@ class Misalign(Motion):
             shifts = integers(generator, -self.largest, self.largest, (1, 2))
         return SectionShifts(shifts * hit[:, None])
 
-    def perturb(self, patch: Patch, generator: Generator) -> Patch:
-        """Raw and labels shifted alike."""
-        return patch.moved(self.draw(patch.shape, generator))
-
 
 class Fold(Motion):
     """Folded sections: a dark line, and on both sides of it tissue that was drawn into the fold.

@@ -201,8 +201,6 @@ def train(
         TrainingInterrupted: SIGTERM, SIGUSR1 or an interrupt from the keyboard came; the state is saved.
         UserError: The loss is not finite.
     """
-    # Layouts of memory differ between gradients and buckets where channels are last, which costs next to nothing.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     run = _Run(objective, checkpoint, settings, folder, validate, score, rates or {}, fabric or make_fabric(settings))
     run.resume()
     if on_start:
@@ -212,11 +210,14 @@ def train(
             f" on {run.fabric.device} ({run.precision}), {parameters:,} parameters"
         )
     with (
+        warnings.catch_warnings(),
         closing(run.writer) if run.writer else nullcontext(),
         _threads(settings.threads),
         _stop_requests() as stop,
         run.batches() as next_batch,
     ):
+        # Layouts of memory differ between gradients and buckets where channels are last, which costs next to nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         while run.progress.step < settings.steps:
             loss = run.step(next_batch)
             if on_step and run.fabric.is_global_zero:
