@@ -83,6 +83,7 @@ class LabelledVolume:
         intensity: How raw is scaled.
         background: The id that is membrane or outside; None: every id is a neuron.
         ignored: The id of voxels whose label is unknown, if there is one.
+        unless: Labels of the same raw that come before these, which count as unknown wherever those are known.
     """
 
     raw: Volume
@@ -92,6 +93,7 @@ class LabelledVolume:
     intensity: IntensityRange
     background: int | None = 0
     ignored: int | None = None
+    unless: tuple[LabelledVolume, ...] = ()
 
     def read_labels(self, box: Box) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Ids (0 = background) and where they are known, in a box of raw that may reach beyond the labels."""
@@ -103,6 +105,8 @@ class LabelledVolume:
                 here = common.relative_to(box.start).slices
                 ids[here] = self.labels.read(common.relative_to(self.labels_start))
                 valid[here] = True if self.ignored is None else ids[here] != self.ignored
+        for other in self.unless:
+            valid &= ~other.read_labels(box)[1]
         return _compact(ids, self.background), valid
 
     def read_reflected_labels(self, patch: Box, box: Box) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -335,12 +339,19 @@ def _raw_in_memory(volume: RawVolume, patch: Triple) -> RawVolume:
 def _in_memory(volume: LabelledVolume, patch: Triple) -> LabelledVolume:
     """The volume with its labelled part and what patches see around it in memory, where four times as much is free."""
     around = _around(volume.boxes, patch, volume.raw.box)
-    known = around.intersection(Box.of_shape(volume.labels.shape, volume.labels_start))
-    needed = around.size * volume.raw.dtype.itemsize + known.size * volume.labels.dtype.itemsize
+    needed = around.size * volume.raw.dtype.itemsize
+    needed += sum(_known(each, around).size * each.labels.dtype.itemsize for each in (volume, *volume.unless))
     if needed > psutil.virtual_memory().available / 4:
         return volume
-    return replace(
-        volume,
-        raw=loaded(volume.raw, around),
-        labels=loaded(volume.labels, known.relative_to(volume.labels_start)),
+    with_labels, *others = (
+        replace(each, labels=loaded(each.labels, known.relative_to(each.labels_start)))
+        if (known := _known(each, around)).size
+        else each
+        for each in (volume, *volume.unless)
     )
+    return replace(with_labels, raw=loaded(volume.raw, around), unless=tuple(others))
+
+
+def _known(volume: LabelledVolume, box: Box) -> Box:
+    """What of a box the labels cover."""
+    return box.intersection(Box.of_shape(volume.labels.shape, volume.labels_start))

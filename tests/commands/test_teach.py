@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from ssns.commands.train import train_experiment
 from ssns.errors import UserError
 from ssns.segmentation import DEFAULT_METHOD
 from ssns.segmentation.pseudo_labels import pseudo_labels
+from ssns.space import Box
 from ssns.volume import open_volume
 from ssns.volume.normalization import IntensityRange
 
@@ -46,6 +48,10 @@ def test_what_is_taught_is_told(taught, capsys):
     merged = np.full((3, 4, 48, 48), 255, np.uint8)
     _tell(part, pseudo_labels(merged, DEFAULT_METHOD), picture)
     assert "warning: a-target: one cautious segment holds 100% of the voxels, so neurons" in capsys.readouterr().out
+    _tell(part, pseudo_labels(np.zeros((3, 4, 48, 48), np.uint8), DEFAULT_METHOD), picture)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "teach a-target: 0 cautious segments in 0 bold ones, 0% of the voxels; p.png shows them" in told
+    assert "warning: a-target: 100% of the voxels are in no segment, and would teach that all is background" in told
 
 
 def test_unlabelled_regions_are_segmented(taught):
@@ -81,7 +87,7 @@ def test_a_teaching_that_was_left_for_another_is_taken_up_again(taught, tmp_path
     with pytest.raises(UserError, match=r"which are not done: run `ssns teach` first"):
         train_experiment(toy(path, **TAUGHT))
     teach_experiment(toy(path, **TAUGHT))
-    assert load_checkpoint(RunFolder.of(toy(path)).best_teacher).step == 30
+    assert load_checkpoint(RunFolder.of(toy(path)).best_teacher.with_name("last.pt")).step == 30
 
 
 def test_what_a_student_takes_over_is_no_concern_of_its_teacher(taught, capsys):
@@ -160,15 +166,47 @@ def test_what_is_held_out_is_not_taught(taught):
     assert [str(box) for volume in volumes for box in volume.boxes] == ["z 10..24, y 24..48, x 0..48"]
 
 
+def test_another_entry_of_the_same_raw_may_have_the_labels_and_what_is_held_out(taught):
+    raw, labels = (str(taught.parent / name) for name in ("raw.tif", "labels.tif"))
+    other = {"raw": raw, "labels": labels, "labelled": "8:10", "validation": "10:12"}
+    experiment = toy(taught, **TAUGHT, volumes__a__validation=(), volumes__b=other)
+    ranges = dict.fromkeys("ab", IntensityRange(0, 255))
+    volumes, _ = taught_volumes(experiment, open_sources(experiment), ranges)
+    assert [str(box) for volume in volumes for box in volume.boxes] == ["z 12..24, y 0..48, x 0..48"]
+
+
 def test_where_labels_may_be_unknown_pseudo_labels_are_learned_too(taught):
-    experiment = toy(taught, **TAUGHT | {"volumes__a__labelled": "8:24", "volumes__a__ignored": 999})
-    volumes, _ = taught_volumes(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
-    assert [str(box) for volume in volumes for box in volume.boxes] == ["z 8..24, y 0..48, x 0..48"]
+    experiment = toy(taught, **TAUGHT | {"volumes__a__labelled": "8:12", "volumes__a__ignored": int(LABELS.max())})
+    (volume,), _ = taught_volumes(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
+    assert [str(box) for box in volume.boxes] == ["z 8..24, y 0..48, x 0..48"]
+    _, valid = volume.read_labels(Box((6, 0, 0), (14, 48, 48)))
+    assert not valid[:2].any()
+    np.testing.assert_array_equal(valid[2:6], LABELS[8:12] == LABELS.max())
+    assert valid[6:].all()
+
+
+def test_pseudo_labels_that_were_removed_are_made_again(tmp_path):
+    path = make_toy(tmp_path)
+    experiment = toy(path, **TAUGHT)
+    teach_experiment(experiment)
+    pseudo_labels = RunFolder.of(experiment).pseudo_labels("a-target")
+    before = open_volume(pseudo_labels).read()
+    shutil.rmtree(pseudo_labels)
+    with pytest.raises(UserError, match=r"objective: wanted pseudo-labels in .*teach, which are not done: run `ssns"):
+        train_experiment(experiment)
+    teach_experiment(experiment)
+    np.testing.assert_array_equal(open_volume(pseudo_labels).read(), before)
 
 
 def test_unlabelled_regions_that_are_all_labelled_are_refused(taught):
     with pytest.raises(UserError, match="wanted unlabelled regions that reach beyond the labelled ones, got none"):
         teach_experiment(toy(taught, **TAUGHT | {"volumes__a__labelled": "8:24"}))
+
+
+def test_what_could_not_learn_is_refused_before_the_first_network_does(tmp_path):
+    frozen = {"transfer__parts": "all", "transfer__learning_rate": 0}
+    with pytest.raises(UserError, match="nothing of the first network would learn"):
+        teach_experiment(toy(make_toy(tmp_path), **TAUGHT, **frozen))
 
 
 @pytest.mark.parametrize(("start", "near"), [("teacher", True), ("anew", False)])

@@ -54,6 +54,12 @@ class Source:
         (_, y, x), (_, y_end, x_end) = whole.start, whole.stop
         return tuple(Box((z, y, x), (z_end, y_end, x_end)) for z, z_end in runs(self.settings.labels_sections))
 
+    @property
+    def raw_array(self) -> str:
+        """One spelling for one array, through links; the path of an open volume names the dataset that was found."""
+        file, dataset = split_dataset(self.raw.path)
+        return f"{os.path.realpath(file)}:{dataset or ''}"
+
     def prepared(self, normalization: Normalization) -> Source:
         """The same with raw as a normalisation has to see it."""
         return replace(self, raw=normalization.prepared(self.raw))
@@ -129,7 +135,7 @@ def open_sources(experiment: Experiment) -> dict[str, Source]:
         UserError: A file cannot be read, labels do not fit raw, or roles overlap.
     """
     sources = {name: open_source(name, settings) for name, settings in experiment.volumes.items()}
-    files = {name: _real_path(source.raw.path) for name, source in sources.items()}
+    files = {name: source.raw_array for name, source in sources.items()}
     for warning in check_roles(experiment, {name: source.raw.box for name, source in sources.items()}, files):
         warn(warning)
     for source in sources.values():
@@ -147,12 +153,6 @@ def prepared(sources: Mapping[str, Source], normalization: Normalization) -> dic
 def with_role(sources: dict[str, Source], role: Role) -> dict[str, Source]:
     """Those of the volumes, by name, that have a region of a role."""
     return {name: source for name, source in sources.items() if getattr(source.settings, role)}
-
-
-def _real_path(path: str) -> str:
-    """One spelling for one array, through links; the path of an open volume names the dataset that was found."""
-    file, dataset = split_dataset(path)
-    return f"{os.path.realpath(file)}:{dataset or ''}"
 
 
 def open_source(name: str, settings: VolumeSettings) -> Source:

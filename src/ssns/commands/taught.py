@@ -56,9 +56,7 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
     for name, volume in experiment.volumes.items():
         taken = [part for box in regions.get(name, ()) for part in _some(box, objective.voxels / total, draws)]
         target = tuple(
-            Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2))
-            for box in taken
-            if _not_labelled(sources[name], box)
+            Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken if _unknown(sources, name, box)
         )
         volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
     if not any(volume.target for volume in volumes.values()):
@@ -130,27 +128,45 @@ def taught_stamp(
 def taught_volumes(
     experiment: Experiment, sources: Mapping[str, Source], ranges: Mapping[str, IntensityRange]
 ) -> tuple[list[LabelledVolume], NDArray[np.uint32]]:
-    """Raw with cautious pseudo-labels where there are no labels, and the bold segment of each cautious one."""
+    """Raw with cautious pseudo-labels where there are no labels, and the bold segment of each cautious one.
+
+    Args:
+        experiment: The experiment.
+        sources: All that have a role in training, as what is held out is no more taught than what is labelled.
+        ranges: Intensity range of each volume.
+    """
     folder = RunFolder.of(experiment)
     volumes = [
         LabelledVolume(
             raw=sources[part.source.name].raw,
             labels=open_volume(folder.pseudo_labels(part.name)),
             labels_start=part.box.start,
-            boxes=_not_labelled(part.source, part.box),
+            boxes=_unknown(sources, part.source.name, part.box),
             intensity=ranges[part.source.name],
+            unless=tuple(
+                source.labelled("labelled", ranges[source.name])
+                for source in _of_same_raw(sources, part.source.name)
+                if source.settings.ignored is not None and source.settings.labelled
+            ),
         )
         for part in taught_parts(teachers_experiment(experiment, sources), sources)
     ]
     return volumes, np.load(folder.bold)
 
 
-def _not_labelled(source: Source, box: Box) -> tuple[Box, ...]:
-    """What of a box is neither held out nor has labels to learn from, unless these may be unknown here and there."""
+def _unknown(sources: Mapping[str, Source], name: str, box: Box) -> tuple[Box, ...]:
+    """What of a box of a volume is neither held out nor labelled throughout."""
     boxes = [box]
-    for known in source.boxes("validation") + (source.boxes("labelled") if source.settings.ignored is None else ()):
-        boxes = [rest for box in boxes for rest in box.without(known)]
+    for source in _of_same_raw(sources, name):
+        throughout = source.boxes("labelled") if source.settings.ignored is None else ()
+        for known in source.boxes("validation") + throughout:
+            boxes = [rest for box in boxes for rest in box.without(known)]
     return tuple(boxes)
+
+
+def _of_same_raw(sources: Mapping[str, Source], name: str) -> list[Source]:
+    """A volume, and others that are of the same raw: one may have its labels, another what is held out."""
+    return [source for source in sources.values() if source.raw_array == sources[name].raw_array]
 
 
 def _some(box: Box, share: float, draws: np.random.Generator) -> Iterator[Box]:

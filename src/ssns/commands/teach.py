@@ -35,6 +35,9 @@ from ssns.volume import Volume, write_volume
 MERGED = 0.5
 """Share of the voxels of a part that no single neuron has, though a glial cell or a large dendrite may have a third."""
 
+EMPTY = 0.9
+"""Share of the voxels of a part that no tissue leaves to membranes and the space between cells."""
+
 
 def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     """Train the first network, predict and segment, or go on, or say that it is done."""
@@ -46,7 +49,8 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     check_memory(taught)
     start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
-    if folder.best_teacher.is_file() and stamp.holds(folder.bold, "teach"):
+    made = (folder.best_teacher, *(folder.pseudo_labels(part.name) for part in taught))
+    if all(path.exists() for path in made) and stamp.holds(folder.bold, "teach"):
         return
     if not is_first_process():
         train_experiment(teacher, start=start, verify=verify)  # where it ends: the first one goes on alone
@@ -98,7 +102,7 @@ def _tell(part: Part, found: PseudoLabels, picture: Path) -> None:
     sizes = np.zeros(len(found.bold), np.int64)
     for section in found.ids:
         sizes += np.bincount(section.ravel(), minlength=len(sizes))
-    cautious, bold = len(sizes) - 1, len(np.unique(found.bold[1:]))
+    cautious, bold = np.count_nonzero(sizes[1:]), len(np.unique(found.bold[1:][sizes[1:] > 0]))
     shares = sizes / found.ids.size
     say(
         f"teach {part.name}: {cautious:,} cautious segments in {bold:,} bold ones, {1 - shares[0]:.0%} of the voxels;"
@@ -108,6 +112,11 @@ def _tell(part: Part, found: PseudoLabels, picture: Path) -> None:
         warn(
             f"{part.name}: one cautious segment holds {largest:.0%} of the voxels, so neurons are merged in what is"
             " taught: train the first network longer (objective.teacher_steps), or label more"
+        )
+    if shares[0] > EMPTY:
+        warn(
+            f"{part.name}: {shares[0]:.0%} of the voxels are in no segment, and would teach that all is background:"
+            " train the first network longer (objective.teacher_steps), or look at raw there"
         )
 
 

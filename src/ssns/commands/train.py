@@ -14,7 +14,7 @@ from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
 from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown, write_json
 from ssns.commands.segment import check_memory
-from ssns.commands.taught import taught_stamp, taught_volumes, teachers_experiment
+from ssns.commands.taught import taught_parts, taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
@@ -88,11 +88,18 @@ def check_training(experiment: Experiment, sources: dict[str, Source]) -> None:
     """Refuse, before hours of pre-training, what training could not begin with.
 
     Raises:
-        UserError: A role that the objective needs has no region, or the network cannot take the patch.
+        UserError: A role that the objective needs has no region, the network cannot take the patch, or nothing would
+            learn.
     """
     _Inputs.of(experiment, sources)
-    if isinstance(experiment.objective, PseudoLabelObjective):
+    objective, transfer = experiment.objective, experiment.transfer
+    if isinstance(objective, PseudoLabelObjective):
         teachers_experiment(experiment, sources)
+        if objective.start == "teacher" and transfer.parts == "all" and transfer.learning_rate == 0:
+            raise UserError(
+                'transfer: with parts = "all" and learning_rate = 0 nothing of the first network would learn from'
+                " pseudo-labels: take over fewer parts, or set transfer.learning_rate above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -170,8 +177,10 @@ def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, 
     """
     if not isinstance(experiment.objective, PseudoLabelObjective):
         return
-    stamp = taught_stamp(experiment, teachers_experiment(experiment, sources), sources, start)
-    _check_made("objective", "pseudo-labels", stamp, (folder.best_teacher, folder.bold), "teach")
+    teacher = teachers_experiment(experiment, sources)
+    made = [folder.best_teacher, folder.bold]
+    made += [folder.pseudo_labels(part.name) for part in taught_parts(teacher, sources)]
+    _check_made("objective", "pseudo-labels", taught_stamp(experiment, teacher, sources, start), made, "teach")
 
 
 def _check_made(setting: str, what: str, stamp: Stamp, made: Sequence[Path], verb: str) -> None:
@@ -181,7 +190,7 @@ def _check_made(setting: str, what: str, stamp: Stamp, made: Sequence[Path], ver
         UserError: That verb would make it, or make it anew.
     """
     changes, folder = stamp.differences(), stamp.path.parent
-    if changes is None or not all(path.is_file() for path in made):
+    if changes is None or not all(path.exists() for path in made):
         raise UserError(f"{setting}: wanted {what} in {folder}, which are not done: run `ssns {verb}` first")
     if changes:
         raise UserError(
@@ -349,7 +358,7 @@ def _pseudo_labelled(
     """Labelled patches, and those that `ssns teach` has segmented."""
     from ssns.training.pseudo_labels import TAUGHT, PseudoLabelled
 
-    volumes, bold = taught_volumes(experiment, inputs.unlabelled, ranges)
+    volumes, bold = taught_volumes(experiment, inputs.all, ranges)
     sampler = _labelled_patches(experiment, volumes, process, stream=TAUGHT)
     return PseudoLabelled(_supervised(experiment, inputs, ranges, network, process), sampler, bold, objective)
 
