@@ -15,6 +15,7 @@ from ssns.cli import main
 from ssns.commands.init import CPU_RECIPE, NORMALIZATION, Inputs, init_experiment
 from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.segment import BYTES_PER_VOXEL, check_memory
+from ssns.commands.taught import taught_parts, teachers_experiment
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
 from ssns.experiment import load_experiment
@@ -100,6 +101,7 @@ def test_the_recipe_of_a_cpu_is_what_the_benchmark_has_measured(monkeypatch):
         (2, (30, 6, 6), [[0, -9, 0], [0, 0, -9]]),
         (5, (8, 8, 8), [[0, -7, 0], [0, 0, -7], [0, -20, 0], [0, 0, -20]]),
         (8, (8, 8, 8), [[-7, 0, 0], [0, -7, 0], [0, 0, -7], [0, -20, 0], [0, 0, -20]]),
+        (40, (8, 8, 8), [[-7, 0, 0], [0, -7, 0], [0, 0, -7], [0, -20, 0], [0, 0, -20]]),  # patches have 18 sections
     ],
 )
 def test_affinities_as_far_as_labels_reach_are_learned_beside_on_a_gpu(
@@ -118,6 +120,29 @@ def test_of_a_raw_too_large_what_fits_into_memory_around_the_labels_is_learned_f
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     _, table = init(folder)
     assert table["volumes"]["raw"]["unlabelled"] == {"z": [0, 40], "y": [14, 34], "x": [14, 34]}
+
+
+def test_what_is_learned_from_without_labels_reaches_beyond_them(folder, monkeypatch):
+    tifffile.imwrite("labels.tif", LABELS[:30])
+    monkeypatch.setattr("ssns.commands.init.MOST_DEPTH", 8)
+    memory = psutil.virtual_memory()._replace(available=8 * 8 * 20 * 20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    _, table = init(folder)
+    assert table["volumes"]["raw"]["unlabelled"] == {"z": [30, 38], "y": [14, 34], "x": [14, 34]}
+    monkeypatch.setattr("ssns.commands.init.MOST_DEPTH", 30)
+    assert init(folder, "deep.toml")[1]["volumes"]["raw"]["unlabelled"]["z"] == [10, 40]
+    _, table = init(folder, "listed.toml", sections="20:30")
+    assert table["volumes"]["raw"]["unlabelled"]["z"] == [10, 40]
+
+
+def test_as_much_is_segmented_for_pseudo_labels_as_memory_allows(folder, monkeypatch):
+    memory = psutil.virtual_memory()._replace(available=8 * RAW.size)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    experiment, _ = init(folder)
+    assert experiment.objective.voxels == 8 * RAW.size // 2 // BYTES_PER_VOXEL
+    monkeypatch.setattr("ssns.commands.taught.BOX", (8, 16, 16))
+    sources = open_sources(experiment)
+    check_memory(taught_parts(teachers_experiment(experiment, sources), sources))
 
 
 @pytest.mark.parametrize("why", ["asked", "all is labelled"])
@@ -246,7 +271,7 @@ class TestPagesOfScatteredSections:
             "training.device": "cpu",
         }
         train_experiment(load_experiment(folder / "experiment.toml", small))
-        assert "offset [-1, 0, 0]: no labelled box holds both ends" in capsys.readouterr().out
+        assert "offset [-1, 0, 0]: no labels hold both ends" in capsys.readouterr().out
 
     def test_a_region_between_them_is_not_labelled(self, folder, pages):
         init(folder, labels="pages", sections="3,17,18,31")

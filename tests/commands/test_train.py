@@ -161,8 +161,21 @@ class TestWarnings:
         experiment = toy(make_toy(tmp_path), volumes__a__labelled={"sections": [0, 2]}, training__steps=1)
         train_experiment(experiment)
         told = capsys.readouterr().out
-        assert "offset [-1, 0, 0]: no labelled box holds both ends" in told
+        assert "offset [-1, 0, 0]: no labels hold both ends" in told
         assert "offset [0, -1, 0]" not in told
+
+    def test_neighbouring_sections_teach_z_one_by_one_too(self, tmp_path, capsys):
+        changes = {"volumes__a__labelled": ["0:1", "1:2"], "training__steps": 1}
+        train_experiment(toy(make_toy(tmp_path), **changes))
+        assert "offset" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("outside", "warned"), [("masked", True), ("replicate", False)])
+    def test_patches_have_to_hold_both_ends(self, tmp_path, capsys, outside, warned):
+        far = [[0, -15, 0], [0, 0, -16]]
+        train_experiment(toy(make_toy(tmp_path), auxiliary_offsets=far, outside=outside, training__steps=1))
+        told = " ".join(capsys.readouterr().out.split())
+        assert ("offset [0, 0, -16]: no patch holds both ends of such an edge, so this channel" in told) == warned
+        assert told.count("offset [") == warned
 
     @pytest.mark.parametrize(
         ("changes", "warned"),

@@ -23,10 +23,12 @@ from ssns.commands.id_counts import IdCounts
 from ssns.commands.inputs import Source, open_source, open_sources
 from ssns.commands.segment import BYTES_PER_VOXEL
 from ssns.commands.terminal import say, warn
+from ssns.commands.train import check_training
 from ssns.errors import UserError
 from ssns.experiment import Region, VolumeSettings, load_experiment, region_boxes
 from ssns.networks import Network
-from ssns.space import AXES, Box, Triple
+from ssns.space import AXES, Box, Triple, triple
+from ssns.training import PseudoLabelObjective
 from ssns.volume.opening import split_dataset
 from ssns.volume.pages import MissingPagesWarning, page_files, page_numbers
 from ssns.volume.sections import runs
@@ -133,8 +135,13 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
         "normalization": NORMALIZATION,
         **recipe.tables(patch, supervised="unlabelled" not in volume),
     }
+    if "objective" in table and (voxels := _segmentable_voxels()) < PseudoLabelObjective().voxels:
+        table["objective"]["voxels"] = voxels
     write_experiment(output, table, f"Run it with: ssns run {output.name}\nAll settings: ssns settings")
-    open_sources(load_experiment(output))  # it runs as it is
+    experiment = load_experiment(output)
+    sources = open_sources(experiment)
+    if source.labels is not None:
+        check_training(experiment, sources)  # it runs as it is
     weights = "" if source.labels else " --checkpoint WEIGHTS.pt"
     say(f"wrote {output}; next: ssns run {output}{weights}")
     _advise_of_numbers(inputs, source)
@@ -273,8 +280,9 @@ def _volume_table(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any
     if source.labels is None:
         warn("no labels: there is nothing to train on, unless you set labels and labelled; with weights, it can be run")
     else:
-        volume |= _label_entries(inputs, source, folder)
-        if not inputs.supervised and (unlabelled := _unlabelled(source, inputs.sections)) is not None:
+        entries, known = _label_entries(inputs, source, folder)
+        volume |= entries
+        if not inputs.supervised and (unlabelled := _unlabelled(source, known)) is not None:
             volume["unlabelled"] = unlabelled
     target = _target(source)
     if target is not None:
@@ -282,8 +290,8 @@ def _volume_table(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any
     return volume
 
 
-def _label_entries(inputs: Inputs, source: Source, folder: Path) -> dict[str, Any]:
-    """Where labels are, what their ids mean, what is learned from and what is held out."""
+def _label_entries(inputs: Inputs, source: Source, folder: Path) -> tuple[dict[str, Any], Sequence[Box]]:
+    """Where labels are, what their ids mean, what is learned from and what is held out; and the boxes of both."""
     entries: dict[str, Any] = {"labels": _seen_from(folder, str(inputs.labels))}
     if inputs.labels_start is not None:
         entries["labels_start"] = list(inputs.labels_start)
@@ -311,50 +319,60 @@ def _label_entries(inputs: Inputs, source: Source, folder: Path) -> dict[str, An
             "scattered sections: each is validated on its own, and affinities along z are learned only where labelled"
             " sections are neighbours"
         )
-    return entries
+    return entries, [*labelled, *held_out]
 
 
 def _target(source: Source) -> dict[str, list[int]] | None:
     """Where the whole volume would not fit into half the free memory: a box around the labels, or the middle."""
     if source.raw.box.size <= (budget := _segmentable_voxels()):
         return None
-    box = _box_around_labels(source, budget)
+    box = _box_around(source.labels_boxes or (source.raw.box,), source.raw.box, budget)
     say(f"target: the volume is too large for this memory, so a part is segmented: {box}")
-    return box
+    return _region(box)
 
 
-def _unlabelled(source: Source, sections: str | None) -> str | dict[str, list[int]] | None:
+def _unlabelled(source: Source, known: Sequence[Box]) -> str | dict[str, list[int]] | None:
     """Where raw is learned from without labels: all of it, or what of it fits into memory around the labels.
 
-    None where labels that count cover all of raw.
+    None where labels that count, in the boxes ``known``, cover all of raw.
     """
     raw = source.raw
-    labelled = sum(box.size for box in source.labels_boxes)
-    if sections is not None:
-        labelled = len(_listed(sections)) * source.labels_boxes[0].size // source.labels_boxes[0].shape[0]
-    if raw.box.size <= labelled:
+    if raw.box.size <= sum(box.size for box in known):
         return None
     budget = psutil.virtual_memory().available // 8 // raw.dtype.itemsize
     if raw.box.size <= budget:
         return f"0:{raw.shape[0]}"
-    box = _box_around_labels(source, budget)
+    box = _box_around(known, raw.box, budget)
+    if sum(box.intersection(each).size for each in known) == box.size:
+        box = _beside(_around(known), raw.box, box)
     say(f"unlabelled: raw is too large for this memory, so a part is learned from: {box}")
-    return box
+    return _region(box)
 
 
-def _box_around_labels(source: Source, budget: int) -> dict[str, list[int]]:
-    """A box of so many voxels around the labels, or in the middle."""
-    raw = source.raw.box
+def _box_around(boxes: Sequence[Box], raw: Box, budget: int) -> Box:
+    """A box of so many voxels of raw, around the middle of others."""
     depth = min(raw.shape[0], MOST_DEPTH)
     side = math.isqrt(budget // depth)
-    around = _around(source.labels_boxes or (raw,))
-    box = {}
-    for axis, extent, length, first, end in zip(
-        AXES, (depth, side, side), raw.shape, around.start, around.stop, strict=True
-    ):
-        start = min(max(0, (first + end - extent) // 2), max(0, length - extent))
-        box[axis] = [start, min(length, start + extent)]
+    shape = triple(min(a, b) for a, b in zip((depth, side, side), raw.shape, strict=True))
+    middle = _around(boxes)
+    centred = zip(middle.start, middle.stop, shape, raw.shape, strict=True)
+    return Box.of_shape(shape, triple(min(max(0, (a + b - n) // 2), most - n) for a, b, n, most in centred))
+
+
+def _beside(labels: Box, raw: Box, box: Box) -> Box:
+    """A box of raw moved along one axis to where no labels are, or as far as raw allows."""
+    for axis in range(3):
+        before, after = labels.start[axis], raw.stop[axis] - labels.stop[axis]
+        if before or after:
+            length = box.shape[axis]
+            start = min(labels.stop[axis], raw.stop[axis] - length) if after >= before else max(0, before - length)
+            return box.shifted(triple(start - box.start[axis] if each == axis else 0 for each in range(3)))
     return box
+
+
+def _region(box: Box) -> dict[str, list[int]]:
+    """A box as a role has it."""
+    return {axis: [start, stop] for axis, start, stop in zip(AXES, box.start, box.stop, strict=True)}
 
 
 def _segmentable_voxels() -> int:
@@ -389,7 +407,7 @@ def _labelled_depth(volume: dict[str, Any]) -> int:
 
 
 def _auxiliary_offsets(source: Source, depth: int, patch: Triple) -> list[list[int]]:
-    """Offsets of `REACHES_NM` in the plane, and along z where labels reach so far; of thick sections two and three.
+    """Offsets of `REACHES_NM` in the plane, and along z where labels and patch reach; of thick sections two and three.
 
     Args:
         source: Its voxel size; one of AC4 if it has none.
@@ -400,7 +418,9 @@ def _auxiliary_offsets(source: Source, depth: int, patch: Triple) -> list[list[i
     plane = sorted({max(2, round(reach / size)) for reach in REACHES_NM})
     along = (2, 3) if thickness >= 2 * size else plane
     within = [n for n in plane if n <= min(patch[1:]) // 2]
-    return [[-n, 0, 0] for n in along if n < depth] + [offset for n in within for offset in ([0, -n, 0], [0, 0, -n])]
+    return [[-n, 0, 0] for n in along if n < min(depth, patch[0])] + [
+        offset for n in within for offset in ([0, -n, 0], [0, 0, -n])
+    ]
 
 
 def _patch(source: Source, depth: int, recipe: Recipe) -> Triple:

@@ -40,8 +40,12 @@ def segment_experiment(experiment: Experiment, *, verify: bool = False) -> None:
         _segment_part(experiment, folder, part, opened[part.name], method, verify=verify)
 
 
-def check_memory(found: Sequence[Part]) -> None:
+def check_memory(found: Sequence[Part], remedy: str | None = None) -> None:
     """Refuse before work begins what cannot be segmented.
+
+    Args:
+        found: The parts.
+        remedy: What helps. None: smaller boxes of their role.
 
     Raises:
         UserError: A part needs more memory than is free.
@@ -49,9 +53,10 @@ def check_memory(found: Sequence[Part]) -> None:
     for part in found:
         needed, free = part.box.size * BYTES_PER_VOXEL, psutil.virtual_memory().available
         if needed > free:
+            smaller = f"set volumes.{part.source.name}.{part.role} to smaller boxes"
             raise UserError(
-                f"{part.name}: segmenting {part.box} needs about {needed / 1e9:.0f} GB of memory, and"
-                f" {free / 1e9:.0f} GB are free: set volumes.{part.source.name}.{part.role} to smaller boxes"
+                f"{part.name}: segmenting {part.box} needs about {needed / 1e9:.1f} GB of memory, and"
+                f" {free / 1e9:.1f} GB are free: {remedy or smaller}"
             )
 
 

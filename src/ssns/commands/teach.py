@@ -46,7 +46,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     check_training(experiment, sources)
     teacher = teachers_experiment(experiment, sources)
     taught = taught_parts(teacher, sources)
-    check_memory(taught)
+    check_memory(taught, "set objective.voxels lower, so that boxes are drawn from unlabelled regions")
     start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
     made = (folder.best_teacher, *(folder.pseudo_labels(part.name) for part in taught))

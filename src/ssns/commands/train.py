@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -404,13 +405,21 @@ def _labelled_patches(
 
 
 def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, Source]) -> None:
-    """Say which affinities no labelled box is long enough to supervise."""
-    boxes = [box for source in learned.values() for box in source.boxes("labelled")]
+    """Say which affinities no labels, or no patch, are large enough to supervise."""
+    labelled = [source.boxes("labelled") for source in learned.values()]
+    patch = experiment.training.patch
+    inside = zip(patch, experiment.network.extents.shrink, strict=True)  # the one end is where the network predicts
+    reach = [extent - lost for extent, lost in inside]
     for offset in experiment.learned_offsets:
-        if not any(all(abs(o) < n for o, n in zip(offset, box.shape, strict=True)) for box in boxes):
+        if not any(there.shifted(offset).overlaps(here) for boxes in labelled for here, there in product(boxes, boxes)):
             warn(
-                f"offset {list(offset)}: no labelled box holds both ends of such an edge, so this channel is not"
+                f"offset {list(offset)}: no labels hold both ends of such an edge, so this channel is not"
                 " trained (isolated sections cannot supervise affinities along z): label neighbouring sections"
+            )
+        elif experiment.outside == "masked" and not all(abs(o) < n for o, n in zip(offset, reach, strict=True)):
+            warn(
+                f"offset {list(offset)}: no patch holds both ends of such an edge, so this channel is not trained, as"
+                f" training.patch is {list(patch)}: make it larger, or leave the offset out"
             )
 
 

@@ -47,7 +47,9 @@ class Region(Component):
     z: tuple[int, int] | None = Field(None, description="First section and one past the last; none: all.")
     y: tuple[int, int] | None = Field(None, description="First row and one past the last; none: all.")
     x: tuple[int, int] | None = Field(None, description="First column and one past the last; none: all.")
-    sections: tuple[int, ...] | None = Field(None, description="Scattered sections, as [3, 40, 77], in place of z.")
+    sections: tuple[int, ...] | None = Field(
+        None, min_length=1, description="Scattered sections, as [3, 40, 77], in place of z."
+    )
 
     @model_validator(mode="before")
     @classmethod
