@@ -2,6 +2,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -373,16 +374,17 @@ def test_mistakes_are_told(raw, changes, box, message):
 def test_a_device_that_is_not_there_is_told(device):
     network = ResidualUNetSettings(filters=(2, 4))
     trained = Checkpoint(network, network.build(3).state_dict(), NEAREST, PercentileNormalization(), {})
-    with pytest.raises(UserError, match=f"^device: wanted one of this machine, got '{device}'"):
+    with pytest.raises(UserError, match=f"^device: wanted a device of this machine, got '{device}'"):
         predict(noise(3, 16, 16), trained, exact(device=device))
 
 
 @pytest.mark.parametrize(("there", "expected"), [(True, "cuda"), (False, "cpu")])
 def test_a_gpu_is_taken_where_there_is_one(there, expected, monkeypatch):
+    network, moved = Padded(), []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    moved = []
+    monkeypatch.setattr(torch, "empty", Mock())
     monkeypatch.setattr(nn.Module, "to", lambda self, device: moved.append(device.type))
-    on_device(Padded(), None)
+    on_device(network, None)
     assert moved == [expected]
 
 

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from toy_training import CHECKPOINT, LABELS, NETWORK, PATCH, RAW, fitness, settings, supervised, volume
@@ -70,6 +73,19 @@ class TestResumedEqualsUninterrupted:
     def test_another_start_is_not(self, uninterrupted, tmp_path):
         run(tmp_path, network_seed=1)
         assert not equal(outcome(tmp_path)["last"][2], outcome(uninterrupted)["last"][2])
+
+    def test_a_signal_in_the_last_step_stops_what_would_follow(self, uninterrupted, tmp_path):
+        objective = supervised()
+
+        def signalled(step):
+            if step == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        objective.after_update = signalled
+        with pytest.raises(TrainingInterrupted, match=r"stopped at step 8 of 8, saved in .*last\.pt"):
+            run(tmp_path, objective=objective)
+        run(tmp_path)
+        assert equal(outcome(tmp_path), outcome(uninterrupted))
 
     @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
     def test_after_a_signal(self, uninterrupted, tmp_path, name):
@@ -315,6 +331,42 @@ class TestSteps:
         assert min(norms[None]) > 1e-2
         assert norms[1e-3] == pytest.approx([1e-3] * 2, rel=1e-3)
 
+    @pytest.mark.parametrize("clip", [None, 1.0])
+    def test_a_step_whose_fp16_gradients_overflow_is_left_out(self, tmp_path, clip):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler))
+        objective = supervised()
+        start = {name: tensor.detach().clone() for name, tensor in objective.network.named_parameters()}
+        train(objective, CHECKPOINT, settings(clip=clip, steps=1), tmp_path, fabric=fabric)
+        assert scaler.get_scale() < 2.0**60
+        last = load_checkpoint(tmp_path / "last.pt").weights
+        assert all(torch.equal(last[name], tensor) for name, tensor in start.items())
+
+    def test_gradients_that_are_not_finite_are_told_where_they_are_clipped(self, tmp_path):
+        objective = supervised()
+        next(objective.network.out_put.parameters()).register_hook(lambda gradient: gradient * math.inf)
+        with pytest.raises(UserError, match=r"training: gradients are not finite at step 0: lower"):
+            run(tmp_path, objective=objective, clip=1.0)
+
+    def test_too_little_memory_is_told(self, tmp_path):
+        def loss(batch, step):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore of it")
+
+        objective = supervised()
+        objective.loss = loss
+        with pytest.raises(
+            UserError, match=r"cpu has not enough memory \(CUDA out of memory.*GiB\.\): lower training.b"
+        ):
+            run(tmp_path, objective=objective)
+
+    @pytest.mark.parametrize("device", ["cuda", "mps"])
+    def test_a_device_that_is_not_there_is_told(self, device, monkeypatch):
+        monkeypatch.setattr(torch, "empty", Mock(side_effect=RuntimeError("none here")))
+        with pytest.raises(
+            UserError, match=rf"training.device: wanted a device of this machine, got '{device}' \(none"
+        ):
+            make_fabric(settings(device=device))
+
     @pytest.mark.parametrize(("precision", "name"), [("bf16", "bf16-mixed"), ("fp32", "32-true")])
     def test_precisions(self, tmp_path, precision, name):
         told, seen = [], []
@@ -403,6 +455,25 @@ class TestValidationShare:
     def test_fast_ones_come_at_every_turn(self, tmp_path, monkeypatch):
         steps = self.run(tmp_path, monkeypatch, 0.5, validation_share=0.1)
         assert [step for step, _ in steps] == list(range(10, 201, 10))
+
+
+class TestGoingOnWithAnotherWayOfJudging:
+    @pytest.mark.parametrize(("later", "best"), [("cremi", 6), ("skimage", 2)])
+    def test_the_best_so_far_is_no_longer_compared_with(self, tmp_path, later, best):
+        def validate(network, step):
+            if step == 6:
+                raise KeyboardInterrupt
+            return {"voi_sum": 0.2 if step == 2 else 1.0 + step}
+
+        def go_on(judged_by, validate, steps):
+            changes = {"validate_every": 2, "steps": steps, "schedule": Constant()}
+            train(supervised(), CHECKPOINT, settings(**changes), tmp_path, validate=validate, judged_by=judged_by)
+
+        with pytest.raises(KeyboardInterrupt):
+            go_on("skimage", validate, 7)
+        assert load_checkpoint(tmp_path / "best.pt").step == 2
+        go_on(later, lambda network, step: {"voi_sum": 1.0 + step}, 8)
+        assert load_checkpoint(tmp_path / "best.pt").step == best
 
 
 class TestLearningRates:

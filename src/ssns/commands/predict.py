@@ -70,6 +70,17 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
             _predict_part(experiment, network, part, span, folder.affinities(part.name), stamp)
 
 
+def check_device(experiment: Experiment) -> None:
+    """Refuse, before hours of training, a device that this machine does not have.
+
+    Raises:
+        UserError: It has not.
+    """
+    from ssns.networks.hardware import device_named
+
+    device_named(experiment.prediction.device, "prediction.device")
+
+
 def _load(path: Path, experiment: Experiment) -> Checkpoint:
     """The checkpoint, to predict the offsets of the experiment."""
     from ssns.checkpoint import RESTORED, load_checkpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 from ssns.commands.affinities import to_be_predicted
 from ssns.commands.evaluate import Rows, evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
-from ssns.commands.predict import predict_experiment
+from ssns.commands.predict import check_device, predict_experiment
 from ssns.commands.pretrain import pretrain_experiment
 from ssns.commands.processes import processes
 from ssns.commands.segment import check_memory, segment_experiment
@@ -39,6 +39,8 @@ def run_experiment(
     sources = open_sources(experiment)
     found = parts(experiment, sources)
     check_memory(found)  # rather now than after hours of training
+    if to_be_predicted(found):
+        check_device(experiment)
     if checkpoint is None and to_be_predicted(found):
         check_training(experiment, sources)
         if experiment.pretraining is not None and experiment.transfer.checkpoint is None:

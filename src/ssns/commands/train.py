@@ -264,13 +264,15 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
         ranges,
         auxiliary_offsets=experiment.auxiliary_offsets,
     )
+    validate = Validation.of(experiment, inputs.watched, ranges)
     with progress_bar("train") as bar:
         train(
             objective,
             checkpoint,
             experiment.training,
             folder.training,
-            validate=Validation.of(experiment, inputs.watched, ranges),
+            validate=validate,
+            judged_by="" if validate is None else validate.rules,
             rates=networks.rates,
             fabric=fabric,
             on_start=say,

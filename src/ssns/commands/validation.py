@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssns.commands.inputs import Part, Source, parts
+from ssns.commands.predict import HARDWARE
 from ssns.commands.scoring import ranked, swept_scores, weighted_means
 from ssns.commands.terminal import warn
 from ssns.commands.truth import truths
 from ssns.experiment import Experiment
 from ssns.metrics import WORST
-from ssns.segmentation import value_of
+from ssns.segmentation import Method, value_of
 from ssns.volume.normalization import IntensityRange
 
 if TYPE_CHECKING:
@@ -50,9 +52,28 @@ class Validation:
         found = [part for part in parts(experiment, sources) if part.role == "validation"]
         watched = list(truths(found))
         if not watched:
-            warn("no validation regions: the last checkpoint will count as the best; `ssns init` holds some labels out")
+            why = "nothing is labelled in the validation regions" if found else "no validation regions"
+            warn(f"{why}: the last checkpoint will count as the best; `ssns init` holds some labels out")
             return None
         return cls(experiment, watched, ranges)
+
+    @property
+    def rules(self) -> str:
+        """The settings that scores depend on, beside the network."""
+        experiment = self.experiment
+        return json.dumps(
+            {
+                "methods": [each.model_dump(mode="json") for each in self._methods],
+                "prediction": experiment.prediction.model_dump(mode="json", exclude=HARDWARE),
+                "scoring": experiment.scoring,
+            }
+        )
+
+    @property
+    def _methods(self) -> Sequence[Method]:
+        """The experiment's method, with each threshold."""
+        settings = self.experiment.segmentation
+        return settings.swept(settings.method)
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002  the loop tells the step
         """Scores at the best threshold of the experiment's method, averaged over the parts by their voxels.
@@ -61,7 +82,7 @@ class Validation:
         """
         from ssns.prediction import predict_box
 
-        settings, rows = self.experiment.segmentation, []
+        rows = []
         for part, truth, known in self.watched:
             affinities = predict_box(
                 cast("AffinityNetwork", network),
@@ -71,8 +92,7 @@ class Validation:
                 normalize=self.ranges[part.source.name].apply,
                 offsets=self.experiment.learned_offsets,
             )[: len(self.experiment.offsets)]
-            methods = settings.swept(settings.method)
-            scores = swept_scores(affinities, methods, self.experiment, truth, known, nothing=WORST)
+            scores = swept_scores(affinities, self._methods, self.experiment, truth, known, nothing=WORST)
             rows.append((int(known.sum()), scores))
         table = weighted_means(rows)
         best = ranked(table)[0]

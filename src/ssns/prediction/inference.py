@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ssns.affinities import GRID_SYMMETRIES, GridSymmetry, averaged_over
 from ssns.errors import UserError
 from ssns.networks import AffinityNetwork
-from ssns.networks.hardware import Precision, fast_device
+from ssns.networks.hardware import Precision, device_named
 from ssns.prediction.tiling import Tiling
 from ssns.space import Box, Triple
 from ssns.volume.window import read_reflected
@@ -151,11 +151,7 @@ def on_device(network: AffinityNetwork, device: str | None) -> AffinityNetwork:
     Raises:
         UserError: There is no such device.
     """
-    try:
-        cast("nn.Module", network).to(torch.device(device or fast_device()))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"device: wanted one of this machine, got {device!r} ({reason}): take cpu") from error
+    cast("nn.Module", network).to(device_named(device, "device"))
     return network
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -35,7 +35,7 @@ from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.errors import UserError
 from ssns.files import replacing
 from ssns.losses import Total, alone
-from ssns.networks.hardware import fast_device, fast_precision
+from ssns.networks.hardware import device_named, fast_precision
 from ssns.training.settings import TrainingSettings
 
 SCORE = "voi_sum"
@@ -103,17 +103,19 @@ class _Progress:
     validation_seconds: float = 0.0
     validations: int = 0
     best: float = math.inf
+    judged_by: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 def make_fabric(settings: TrainingSettings) -> Fabric:
     """Devices and precision of a run; launched by the caller or by ``torchrun``."""
-    device = fast_device() if settings.device == "auto" else settings.device
+    named = device_named(None if settings.device == "auto" else settings.device, "training.device")
+    device = named.type
     broken = device == "cpu" and settings.patch[0] == BROKEN_BF16_DEPTH
     precision = settings.precision
     if precision == "auto":
-        precision = "fp32" if broken else fast_precision(torch.device(device))
+        precision = "fp32" if broken else fast_precision(named)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells every precision on standard error
     names: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
     if precision == "fp16" and device == "cpu":
@@ -175,6 +177,7 @@ def train(
     *,
     validate: Validate | None = None,
     score: str = SCORE,
+    judged_by: str = "",
     rates: Mapping[nn.Parameter, float] | None = None,
     fabric: Fabric | None = None,
     on_start: Callable[[str], None] | None = None,
@@ -189,6 +192,8 @@ def train(
         folder: Of the run.
         validate: Scores a network; without it the last checkpoint is the best. Only the first process is asked.
         score: The score that the best checkpoint is chosen by; lower is better.
+        judged_by: What tells one way of scoring from another: a training that goes on with another one does not compare
+            with its best checkpoint so far.
         rates: Share of the learning rate of single parameters, where it is not 1.
         fabric: Devices and precision; made from ``settings`` if not given.
         on_start: Told in one line where training begins and on what.
@@ -201,7 +206,8 @@ def train(
         TrainingInterrupted: SIGTERM, SIGUSR1 or an interrupt from the keyboard came; the state is saved.
         UserError: The loss is not finite.
     """
-    run = _Run(objective, checkpoint, settings, folder, validate, score, rates or {}, fabric or make_fabric(settings))
+    fabric = fabric or make_fabric(settings)
+    run = _Run(objective, checkpoint, settings, folder, validate, score, judged_by, rates or {}, fabric)
     run.resume()
     if on_start:
         parameters = sum(parameter.numel() for parameter in objective.network.parameters())
@@ -219,11 +225,18 @@ def train(
         # Layouts of memory differ between gradients and buckets where channels are last, which costs next to nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         while run.progress.step < settings.steps:
-            loss = run.step(next_batch)
+            try:
+                loss = run.step(next_batch)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).partition("\n")[0]
+                raise UserError(
+                    f"training: {run.fabric.device} has not enough memory ({reason}): lower training.batch, and raise"
+                    " training.accumulate as much; or take a smaller training.patch"
+                ) from error
             if on_step and run.fabric.is_global_zero:
                 best = f", {shown_score(score)} {run.progress.scores[score]:.3f}" if run.progress.scores else ""
                 on_step(run.progress.step, settings.steps, f"loss {loss:.4f}{best}")
-            if run.agreed(stop.is_set()) and run.progress.step < settings.steps:
+            if run.agreed(stop.is_set()):
                 run.save("last.pt")
                 raise TrainingInterrupted(run.progress.step, settings.steps, folder / "last.pt")
     return load_checkpoint(folder / "best.pt")
@@ -251,6 +264,7 @@ class _Run:
         folder: Path,
         validate: Validate | None,
         score: str,
+        judged_by: str,
         rates: Mapping[nn.Parameter, float],
         fabric: Fabric,
     ) -> None:
@@ -262,7 +276,7 @@ class _Run:
         self.score = score
         self.fabric = fabric
         self.precision = str(fabric._precision.precision)
-        self.progress = _Progress()
+        self.progress = _Progress(judged_by=judged_by)
         self.network = objective.network
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.network.to(fabric.device)
@@ -288,7 +302,10 @@ class _Run:
         self.objective.judged.load_state_dict(dict(saved.weights))
         self.optimizer.load_state_dict(dict(saved.state["optimizer"]))
         self.fabric._precision.load_state_dict(dict(saved.state["precision"]))
-        self.progress = _Progress(**saved.state["progress"])
+        judged_by = self.progress.judged_by
+        self.progress = _Progress(**{"judged_by": judged_by, **saved.state["progress"]})
+        if self.progress.judged_by != judged_by:
+            self.progress.judged_by, self.progress.best, self.progress.scores = judged_by, math.inf, {}
 
     def save(self, name: str) -> None:
         """Write everything to ``name`` in the folder, on the first process."""
@@ -355,14 +372,26 @@ class _Run:
             if not all(math.isfinite(value) for value in values.values()):
                 self._not_finite(values, self.objective.describe(batch))
             self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)) / settings.accumulate)
-        if settings.clip is not None:
-            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=settings.clip)
+        self._clip()
         self.optimizer.step()
         self.objective.after_update(progress.step)
         progress.step += 1
         progress.seconds += time.monotonic() - begin
         self._after(values, rate)
         return sum(values.values())
+
+    def _clip(self) -> None:
+        """Shorten gradients, if so asked. Of fp16 they overflow now and then: such a step is left out."""
+        if self.settings.clip is None:
+            return
+        norm = self.fabric.clip_gradients(
+            self.network, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
+        )
+        if not (self.precision == "16-mixed" or math.isfinite(float(cast("Tensor", norm)))):
+            raise UserError(
+                f"training: gradients are not finite at step {self.progress.step}: lower training.optimizer.lr, or"
+                f" train in fp32. The state of the last save is in {self.folder / 'last.pt'}"
+            )
 
     def _not_finite(self, values: Mapping[str, float], batch: str) -> None:
         shown = ", ".join(f"{name} = {value}" for name, value in values.items())
