@@ -39,6 +39,13 @@ def test_a_finished_run_is_skipped_without_torch_and_without_reading_data(finish
     assert stages_done(capsys.readouterr().out) == []
 
 
+def test_a_device_that_is_not_there_is_told_before_training(tmp_path):
+    path = make_toy(tmp_path)
+    with pytest.raises(UserError, match=r"prediction.device: wanted a device of this machine, got 'cuda:77'"):
+        run_experiment(toy(path, prediction__device="cuda:77"))
+    assert not RunFolder.of(toy(path)).training.exists()
+
+
 def test_a_copied_run_folder_is_as_valid_as_the_first_whatever_the_times_of_its_files(finished, capsys):
     runs = finished.with_name("runs")
     shutil.copytree(runs / "toy", runs / "copy", copy_function=shutil.copyfile)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toy_experiment import make_toy, toy
+from toy_experiment import LABELS, make_toy, toy
 
 from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.cli import main
@@ -157,6 +157,12 @@ def test_only_the_first_process_keeps_the_books(finished, monkeypatch):
 
 
 class TestWarnings:
+    def test_validation_regions_without_neurons(self, tmp_path, capsys):
+        labels = LABELS.copy()
+        labels[4:8] = 0
+        train_experiment(toy(make_toy(tmp_path, labels=labels), training__steps=1))
+        assert "warning: nothing is labelled in the validation regions: the last" in capsys.readouterr().out
+
     def test_isolated_sections_cannot_teach_z(self, tmp_path, capsys):
         experiment = toy(make_toy(tmp_path), volumes__a__labelled={"sections": [0, 2]}, training__steps=1)
         train_experiment(experiment)

@@ -63,7 +63,18 @@ class TestTypeNormalization:
         [(np.uint8, 0, 255), (np.uint16, 0, 65535), (np.int16, -32768, 32767), (np.float32, 0, 1), (np.float64, 0, 1)],
     )
     def test_takes_the_ends_of_the_type(self, dtype, low, high):
-        assert TypeNormalization().measure(from_array(np.zeros((1, 1, 1), dtype))) == IntensityRange(low, high)
+        raw = np.array([[[low, high]]], dtype)
+        assert TypeNormalization().measure(from_array(raw)) == IntensityRange(low, high)
+
+    def test_floats_beyond_0_and_1_are_refused(self):
+        raw = np.array([[[0, 255]]], np.float32)
+        with pytest.raises(UserError, match=r"raw: wanted 0 to 1, as .* is float32 .* got 0 to 255: set normalization"):
+            TypeNormalization().measure(from_array(raw))
+
+    def test_twelve_bits_in_sixteen_are_warned_of(self):
+        raw = np.array([[[0, 4095]]], np.uint16)
+        with pytest.warns(UserWarning, match=r"intensities 0 to 4095, a small part of uint16"):
+            assert TypeNormalization().measure(from_array(raw)) == IntensityRange(0, 65535)
 
 
 class TestPercentileNormalization:

@@ -76,6 +76,8 @@ def check_device(experiment: Experiment) -> None:
     Raises:
         UserError: It has not.
     """
+    if experiment.prediction.device is None:
+        return
     from ssns.networks.hardware import device_named
 
     device_named(experiment.prediction.device, "prediction.device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -23,6 +24,9 @@ SAMPLES = 64
 """Boxes read to measure percentiles: enough for 0.1 % tails, and a matter of seconds on any volume."""
 
 SAMPLE_SHAPE = (1, 256, 256)
+
+SMALL_SHARE = 0.1
+"""Of the range of a type: intensities within it, such as 12 bits in 16, are hardly told from each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +106,9 @@ class PercentileNormalization(Component):
         Raises:
             UserError: The boxes hold one single intensity, or NaN, which is told with its place.
         """
-        shape = triple(min(a, b) for a, b in zip(SAMPLE_SHAPE, raw.shape, strict=True))
-        room = np.array(raw.shape) - np.array(shape)
-        draws = np.random.default_rng(0)
-        starts = {triple(draws.integers(0, room, endpoint=True)) for _ in range(SAMPLES)}
-        values = np.concatenate([read_numbers(raw, Box.of_shape(shape, start)).ravel() for start in sorted(starts)])
-        low, high = (float(value) for value in np.percentile(values, (self.low, self.high)))
+        low, high = (float(value) for value in np.percentile(_sample(raw), (self.low, self.high)))
         if not high > low:
-            raise UserError(
-                f"raw: wanted a volume with contrast, but {raw.path} has only {low:g} in {len(starts)} places"
-            )
+            raise UserError(f"raw: wanted a volume with contrast, but {raw.path} has only {low:g} wherever it was read")
         return IntensityRange(low, high)
 
 
@@ -125,11 +122,42 @@ class TypeNormalization(Component):
         return raw
 
     def measure(self, raw: Volume) -> IntensityRange:
-        """The range of an integer type; [0, 1] for floats."""
-        if np.issubdtype(raw.dtype, np.integer):
-            limits = np.iinfo(raw.dtype)
-            return IntensityRange(float(limits.min), float(limits.max))
-        return IntensityRange(0.0, 1.0)
+        """The range of an integer type; [0, 1] for floats.
+
+        Raises:
+            UserError: Floats reach beyond [0, 1]. Integers in a small part of their type are warned of.
+        """
+        sample = _sample(raw)
+        low, high = float(sample.min()), float(sample.max())
+        instead = 'set normalization = { type = "percentile" }'
+        if not np.issubdtype(raw.dtype, np.integer):
+            if low < 0 or high > 1:
+                raise UserError(
+                    f"raw: wanted 0 to 1, as {raw.path} is {raw.dtype} and normalization.type is dtype, got {low:g} to"
+                    f" {high:g}: {instead}"
+                )
+            return IntensityRange(0.0, 1.0)
+        limits = np.iinfo(raw.dtype)
+        if high - low < SMALL_SHARE * (limits.max - limits.min):
+            warnings.warn(
+                f"{raw.path} has intensities {low:g} to {high:g}, a small part of {raw.dtype}, which normalization.type"
+                f" = dtype makes 0 to 1: networks see next to no contrast; {instead}",
+                stacklevel=2,
+            )
+        return IntensityRange(float(limits.min), float(limits.max))
+
+
+def _sample(raw: Volume) -> NDArray[Any]:
+    """Intensities (n,) of a fixed set of boxes spread over the volume.
+
+    Raises:
+        UserError: They hold NaN, which is told with its place.
+    """
+    shape = triple(min(a, b) for a, b in zip(SAMPLE_SHAPE, raw.shape, strict=True))
+    room = np.array(raw.shape) - np.array(shape)
+    draws = np.random.default_rng(0)
+    starts = {triple(draws.integers(0, room, endpoint=True)) for _ in range(SAMPLES)}
+    return np.concatenate([read_numbers(raw, Box.of_shape(shape, start)).ravel() for start in sorted(starts)])
 
 
 Normalization = Annotated[PercentileNormalization | TypeNormalization, Field(discriminator="type")]
