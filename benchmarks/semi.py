@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ssns.commands.run_folder import write_json
+from ssns.files import write_json
 from ssns.zoo import scores_on_test
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ac4"

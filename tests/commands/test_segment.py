@@ -192,7 +192,7 @@ class TestErrors:
     def test_too_large_for_memory(self, monkeypatch):
         part = SimpleNamespace(name="a-target", role="target", box=Box.of_shape((10**4,) * 3), source=None)
         part.source = SimpleNamespace(name="a")
-        with pytest.raises(UserError, match=r"needs about 40000 GB .* set volumes\.a\.target to smaller boxes"):
+        with pytest.raises(UserError, match=r"needs about 40000\.0 GB .* set volumes\.a\.target to smaller boxes"):
             check_memory([part])
 
 

@@ -10,7 +10,8 @@ from toy_training import CHECKPOINT, LABELS, NETWORK, consistency, raw_patches, 
 from ssns.losses import BinaryCrossEntropy, Dice
 from ssns.perturb import Blur, Sequence
 from ssns.sampling import Batch, LabelledPatches, RawBatch
-from ssns.training.loop import make_fabric, sum_over_processes, train
+from ssns.training.fabric import make_fabric, sum_over_processes
+from ssns.training.loop import train
 from ssns.training.objectives import CrossSupervision, MeanTeacher, PseudoLabelObjective
 from ssns.training.pseudo_labels import PseudoLabelled
 from ssns.training.supervised import Process, Targets

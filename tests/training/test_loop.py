@@ -24,7 +24,8 @@ from ssns.errors import UserError
 from ssns.networks import ResidualUNetSettings
 from ssns.perturb import Sequence
 from ssns.sampling import Batch, LabelledPatches
-from ssns.training.loop import TrainingInterrupted, make_fabric, train
+from ssns.training.fabric import make_fabric
+from ssns.training.loop import TrainingInterrupted, train
 from ssns.training.settings import Adam, Constant
 
 NO_AUGMENTATION = Sequence(steps=())
@@ -283,7 +284,7 @@ class TestFailures:
             make_fabric(settings(precision="fp16"))
 
     def test_bf16_is_refused_where_its_gradients_are_wrong(self, monkeypatch):
-        monkeypatch.setattr("ssns.training.loop.fast_precision", lambda device: "bf16")
+        monkeypatch.setattr("ssns.training.fabric.fast_precision", lambda device: "bf16")
         for depth, name in ((2, "32-true"), (3, "bf16-mixed")):
             fabric = make_fabric(settings(precision="auto", patch=(depth, 8, 8)))
             assert fabric._precision.precision == name

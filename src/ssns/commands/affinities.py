@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ssns.commands.inputs import Part
-from ssns.commands.run_folder import RunFolder, artefact_state
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.stamps import artefact_state
 from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.space import Box, triple

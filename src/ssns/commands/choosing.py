@@ -14,12 +14,14 @@ from pydantic import BaseModel, TypeAdapter
 
 from ssns.commands.affinities import affinities_state
 from ssns.commands.inputs import Part, labels_fingerprints
-from ssns.commands.run_folder import RunFolder, keep_experiment, write_json
+from ssns.commands.provenance import keep_experiment
+from ssns.commands.run_folder import RunFolder
 from ssns.commands.scoring import Scored, ranked, swept_scores_of_pieces, weighted_means
 from ssns.commands.terminal import progress_bar, say
 from ssns.commands.truth import known_ids, known_truth, truths
 from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
+from ssns.files import write_json
 from ssns.report import Table
 from ssns.segmentation import Method, learned, unlearned, value_of, without_value
 from ssns.space import Box, triple

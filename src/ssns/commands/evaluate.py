@@ -14,25 +14,18 @@ from ssns.commands.choosing import chosen_method, method_name, sweep_table
 from ssns.commands.inputs import Part, Source, labels_fingerprints, open_sources, parts
 from ssns.commands.judging import Judgement, judge
 from ssns.commands.objects import ObjectRow, in_words, worst_first, worst_neurons, worst_table, write_objects
-from ssns.commands.run_folder import (
-    RunFolder,
-    Stamp,
-    artefact_state,
-    file_state,
-    keep_experiment,
-    provenance,
-    resolved_toml,
-    shown,
-    write_json,
-)
+from ssns.commands.provenance import keep_experiment, provenance, resolved_toml
+from ssns.commands.run_folder import RunFolder
 from ssns.commands.scoring import swept_scores
 from ssns.commands.segment import segmentation_stamp
 from ssns.commands.showing import show_middle
+from ssns.commands.stamps import Stamp, artefact_state, file_state, shown
 from ssns.commands.taught import taught_parts, teachers_experiment
 from ssns.commands.terminal import console, say, warn
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
+from ssns.files import write_json
 from ssns.metrics import swc_files
 from ssns.report import COLUMNS, chosen_sections, comparison, curves, error_map, write_report
 from ssns.segmentation import Method, value_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssns.commands.processes import is_first_process, processes
-from ssns.commands.run_folder import Stamp, shown
+from ssns.commands.stamps import Stamp, shown
 from ssns.commands.terminal import say
 from ssns.training import TrainingSettings
 
@@ -42,7 +42,7 @@ def _as_the_first_process(answer: bool, training: TrainingSettings) -> bool:
     """What the first process answers, to all of them, when all have come here."""
     if processes() == 1:
         return answer
-    from ssns.training.loop import as_the_first_process
+    from ssns.training.fabric import as_the_first_process
 
     return bool(as_the_first_process(answer, training))
 

@@ -12,7 +12,9 @@ from ssns.blockwise import Markers
 from ssns.commands.affinities import to_be_predicted
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, made_now
+from ssns.commands.provenance import keep_experiment
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.stamps import Stamp, file_state, made_now
 from ssns.commands.terminal import progress_bar, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment

@@ -10,7 +10,9 @@ from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources, prepared, with_role
 from ssns.commands.learning import learned_once, learned_settings
 from ssns.commands.processes import is_first_process
-from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment
+from ssns.commands.provenance import keep_experiment
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.stamps import Stamp
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
@@ -98,7 +100,8 @@ def _fit(
     import torch
 
     from ssns.checkpoint import RESTORED, Checkpoint
-    from ssns.training.loop import make_fabric, sum_over_processes, train
+    from ssns.training.fabric import make_fabric, sum_over_processes
+    from ssns.training.loop import train
     from ssns.training.supervised import Process
 
     keep_freed_memory()

@@ -12,7 +12,9 @@ from ssns.commands.affinities import affinities_state, open_affinities
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.choosing import choose_method
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.run_folder import RunFolder, Stamp, keep_experiment, made_now
+from ssns.commands.provenance import keep_experiment
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.stamps import Stamp, made_now
 from ssns.commands.terminal import console, say
 from ssns.errors import UserError
 from ssns.experiment import Experiment

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ssns.commands.inputs import Part, Source, parts
 from ssns.commands.learning import learned_settings
 from ssns.commands.predict import HARDWARE
-from ssns.commands.run_folder import RunFolder, Stamp, file_state
+from ssns.commands.run_folder import RunFolder
+from ssns.commands.stamps import Stamp, file_state
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Region, SegmentationSettings
 from ssns.sampling import LabelledVolume

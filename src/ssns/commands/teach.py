@@ -13,9 +13,11 @@ from ssns.commands.choosing import choose_method
 from ssns.commands.inputs import Part, open_sources
 from ssns.commands.predict import predict_experiment
 from ssns.commands.processes import is_first_process
-from ssns.commands.run_folder import RunFolder, keep_experiment, made_now
+from ssns.commands.provenance import keep_experiment
+from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import check_memory
 from ssns.commands.showing import show_middle
+from ssns.commands.stamps import made_now
 from ssns.commands.taught import (
     taught_objective,
     taught_parts,

@@ -13,13 +13,16 @@ from ssns.commands.inputs import Source, open_sources, parts, prepared, with_rol
 from ssns.commands.learning import learned_once, learned_settings
 from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
-from ssns.commands.run_folder import RunFolder, Stamp, file_state, keep_experiment, shown, write_json
+from ssns.commands.provenance import keep_experiment
+from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import check_memory
+from ssns.commands.stamps import Stamp, file_state, shown
 from ssns.commands.taught import taught_parts, taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
+from ssns.files import write_json
 from ssns.sampling import LabelledPatches, LabelledVolume, RawPatches
 from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective
 from ssns.volume.normalization import IntensityRange, Normalization
@@ -237,7 +240,8 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     import torch
 
     from ssns.checkpoint import Checkpoint
-    from ssns.training.loop import make_fabric, sum_over_processes, train
+    from ssns.training.fabric import make_fabric, sum_over_processes
+    from ssns.training.loop import train
     from ssns.training.supervised import Process
 
     keep_freed_memory()
