@@ -14,9 +14,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from runs import learning_seconds, ssns_run
 from ssns.files import write_json
 from ssns.zoo import scores_on_test
 
@@ -158,11 +156,12 @@ def main() -> None:
 
 def train(data: Path, runs: Path, kept: Path, name: str, seed: int) -> None:
     """One run of a row, from training to scores."""
-    call(data, runs, ROWS[name].file, run_name(name, seed), {"seed": str(seed)} | dict(ROWS[name].changes))
-    if (found := results(runs / run_name(name, seed), seed)) is not None:
+    run = runs / run_name(name, seed)
+    call(data, run, ROWS[name].file, {"seed": str(seed)} | dict(ROWS[name].changes))
+    if (found := results(run, seed)) is not None:
         with (runs / "results.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another process may add its own at the same time
-            write_json(kept, dict(sorted((read(kept) | {run_name(name, seed): found}).items())))
+            write_json(kept, dict(sorted((read(kept) | {run.name: found}).items())))
 
 
 def read(kept: Path) -> Results:
@@ -175,16 +174,14 @@ def run_name(row: str, seed: int) -> str:
     return f"{row.replace(', ', '-').replace(' ', '_')}-{seed}"
 
 
-def call(data: Path, runs: Path, file: str, name: str, changes: Mapping[str, str]) -> None:
-    """`ssns run` as a user would type it, on one thread; its output goes beside the run folder."""
-    given = {**changes, "name": name, "runs": str(runs.absolute())}
-    command = [sys.executable, "-m", "ssns.cli", "run", str(EXPERIMENTS / file)]
-    command += [word for key, value in given.items() for word in (f"--{key}", value)]
-    environment = os.environ | {"SSNS_DEVELOPMENT_DATA": str(data.absolute()), "OMP_NUM_THREADS": "1"}
+def call(data: Path, run: Path, file: str, changes: Mapping[str, str]) -> None:
+    """The experiment with changes, on one thread."""
+    options = [word for key, value in changes.items() for word in (f"--{key}", value)]
     begin = time.monotonic()
-    with (runs / f"{name}.log").open("a") as log:
-        ended = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
-    print(f"{name}: exit code {ended.returncode}, {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    ended = ssns_run(
+        EXPERIMENTS / file, run, options, {"SSNS_DEVELOPMENT_DATA": str(data.absolute()), "OMP_NUM_THREADS": "1"}
+    )
+    print(f"{run.name}: exit code {ended}, {(time.monotonic() - begin) / 60:.1f} min", flush=True)
 
 
 def print_tables(found: Results) -> None:
@@ -243,12 +240,6 @@ def minutes(run: Path) -> float:
     if (taught := run / "teach" / "taught.stamp.json").is_file():
         seconds += taught.stat().st_mtime - (run / "teach" / "train" / "done").stat().st_mtime
     return seconds / 60
-
-
-def learning_seconds(folder: Path) -> float:
-    """What a training took; 0 where there was none."""
-    history = folder / "history.json"
-    return float(json.loads(history.read_text())[-1]["seconds"]) if history.is_file() else 0.0
 
 
 def shown(values: Sequence[float]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import tomlkit
 
+from runs import learning_seconds, ssns_run
 from ssns.checkpoint import load_checkpoint
 from ssns.synthetic import SyntheticSettings, synthesize
 from ssns.volume import write_volume
@@ -51,7 +51,8 @@ def main() -> None:
         experiment = write_experiment(arguments.runs, name, volume, arguments.weights, arguments.steps)
         for row, options in rows.items():
             run = arguments.runs / f"{name}-{row.replace(', ', '-').replace(' ', '_')}"
-            call(experiment, run, options)
+            if ssns_run(experiment, run, options):
+                sys.exit(f"{run.name} failed: see {run}.log")
             print(f"| {name} | {row} | {' | '.join(cells(run))} |", flush=True)
 
 
@@ -94,20 +95,10 @@ def write_experiment(runs: Path, name: str, volume: Mapping[str, Any], weights: 
     return path
 
 
-def call(experiment: Path, run: Path, options: Sequence[str]) -> None:
-    """`ssns run` as a user would type it; its output goes beside the run folder."""
-    given = ("--name", run.name, "--runs", str(run.parent.absolute()))
-    with run.with_name(f"{run.name}.log").open("a") as log:
-        command = [sys.executable, "-m", "ssns.cli", "run", str(experiment), *given, *options]
-        subprocess.run(command, stdout=log, stderr=log, check=True)
-
-
 def cells(run: Path) -> list[str]:
     """Scores of the test part, and minutes of training."""
     test = scores_on_test(json.loads((run / "scores.json").read_text())["rows"])
-    history = run / "train" / "history.json"
-    minutes = json.loads(history.read_text())[-1]["seconds"] / 60 if history.is_file() else 0.0
-    return [*(f"{test[key]:.3f}" for key in SCORES), f"{minutes:.1f}"]
+    return [*(f"{test[key]:.3f}" for key in SCORES), f"{learning_seconds(run / 'train') / 60:.1f}"]
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ class TestReading:
         assert changed == method.model_copy(update={"cleaning": method.cleaning.model_copy(update={"holes": True})})
 
     def test_a_name_that_no_method_has_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match="got 'watrez': did you mean 'waterz'"):
+        with pytest.raises(UserError, match="got 'watrez' \\(did you mean waterz"):
             load(tmp_path, segmentation__method="watrez")
 
     def test_none_is_a_word(self, tmp_path):

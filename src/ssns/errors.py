@@ -1,5 +1,7 @@
 """The kinds of error that a user can cause and mend."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -11,3 +13,9 @@ class UserError(ValueError):
 
     exit_code: ClassVar[int] = 1
     """What the command line exits with."""
+
+
+def nearest(name: str, among: Iterable[str]) -> str:
+    """`` (did you mean x?)``, or nothing where no name comes near."""
+    matches = get_close_matches(name, list(among), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]}?)" if matches else ""

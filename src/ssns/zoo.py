@@ -15,10 +15,9 @@ from typing import Any
 import tomlkit
 from pydantic import Field, ValidationError
 
-from ssns.errors import UserError
+from ssns.errors import UserError, nearest
 from ssns.files import replacing
 from ssns.settings import Component
-from ssns.volume.datasets import nearest
 
 PREFIX = "zoo:"
 """Before a name, where a checkpoint is asked for: ``zoo:ac4-supervised-full``."""

@@ -222,7 +222,7 @@ def test_methods_survive_being_written_and_read(method):
     [
         (
             "paper-watrz",
-            r"method: wanted one of .*paper-multicut, got 'paper-watrz': did you mean 'paper-waterz'",
+            r"method: wanted one of .*paper-multicut, got 'paper-watrz' \(did you mean paper-waterz\?\)",
         ),
         (7, "method: wanted a component .* got int"),
     ],

@@ -21,10 +21,9 @@ from ssns.datasets import (
     plan_output,
     reversed_fits_better,
 )
-from ssns.errors import UserError
+from ssns.errors import UserError, nearest
 from ssns.space import AXES, Box, Triple, triple
 from ssns.volume import Volume, open_volume
-from ssns.volume.datasets import nearest
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ share fragments and graph, and values of the one swept setting of a method what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, ValidationError
 
 from ssns.affinities import NEAREST
-from ssns.errors import UserError
+from ssns.errors import UserError, nearest
 from ssns.segmentation.agglomerate import Agglomeration, MeanScore
 from ssns.segmentation.cleaning import Cleaning, Extent
 from ssns.segmentation.costs import LearnedAffinity, QuantileAffinity
@@ -360,8 +359,7 @@ def resolve_method(method: Method | str | None) -> Method:
             f"method: wanted a component (Agglomeration, Multicut) or a preset, got {type(method).__name__}"
         )
     if method not in PRESETS:
-        near = get_close_matches(method, PRESETS, n=1, cutoff=0.0)[0]
-        raise UserError(f"method: wanted one of {', '.join(PRESETS)}, got {method!r}: did you mean {near!r}?")
+        raise UserError(f"method: wanted one of {', '.join(PRESETS)}, got {method!r}{nearest(method, PRESETS)}")
     return PRESETS[method]
 
 

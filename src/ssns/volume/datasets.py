@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Literal
 
-from ssns.errors import UserError
+from ssns.errors import UserError, nearest
 
 Role = Literal["raw", "labels"]
 
 _CREMI: Mapping[Role, str] = {"raw": "volumes/raw", "labels": "volumes/labels/neuron_ids"}
 _LISTED = 12
-
-
-def nearest(name: str, among: Iterable[str]) -> str:
-    """`` (did you mean x?)``, or nothing where no name comes near."""
-    matches = get_close_matches(name, list(among), n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def choose_dataset(shapes: Mapping[str, tuple[int, ...]], path: str, *, wanted: str | None, role: Role) -> str:

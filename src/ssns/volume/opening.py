@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssns.errors import UserError
+from ssns.errors import UserError, nearest
 from ssns.space import VoxelSize, cover
-from ssns.volume.datasets import Role, nearest
+from ssns.volume.datasets import Role
 from ssns.volume.geometry import checked_origin, checked_voxel_size
 from ssns.volume.hdf5 import open_hdf5
 from ssns.volume.pages import open_pages
