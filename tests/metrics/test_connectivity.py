@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.measure import label
+from toy_affinities import same_partition
 
 from ssns.blockwise.grid import blocks
 from ssns.errors import UserError
@@ -18,11 +19,6 @@ VOLUMES = arrays(
     array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=5),
     elements=st.integers(0, 2),
 )
-
-
-def same_partition(first: np.ndarray, second: np.ndarray) -> bool:
-    both = np.unique(np.stack([first.ravel(), second.ravel()]), axis=1).shape[1]
-    return both == len(np.unique(first)) == len(np.unique(second))
 
 
 @given(VOLUMES, st.sampled_from([6, 18, 26]), st.sampled_from([0, 1, None]))
