@@ -79,13 +79,14 @@ CPU_RECIPE = Recipe(
     network={"type": "residual_unet", "filters": [16, 32, 48, 64], "unshuffle": 2, "batch_momentum": 0.05},
     side=96,
     loop={"batch": 1, "optimizer": {"type": "muon", "lr": 2e-3}},
-    first=12_000,
-    second=7500,
+    first=24_000,
+    second=12_000,
     far=False,
 )
-"""Half the in-plane resolution inside the network, channels in multiples of 16: the row "ours" of benchmarks/semi.py.
+"""Half the in-plane resolution inside the network, channels in multiples of 16.
 
-Half an hour on one core with bf16 (docs/results.md).
+This is the row "ours, longer" of benchmarks/semi.py, an hour on one core with bf16; half as many steps are worse by a
+tenth of the VOI sum (docs/results.md).
 """
 
 GPU_RECIPE = Recipe(
