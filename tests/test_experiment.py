@@ -163,6 +163,10 @@ class TestReading:
     def test_none_is_a_word(self, tmp_path):
         assert load(tmp_path, '[volumes.a]\nraw = "r"\nbackground = "none"').volumes["a"].background is None
 
+    def test_a_background_that_no_id_can_be_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match=r'background: wanted an id of at least 0, got -1: .*"none"'):
+            load(tmp_path, '[volumes.a]\nraw = "r"\nbackground = -1')
+
     @pytest.mark.parametrize(
         ("content", "message"), [(b"name = ", "is not TOML"), (b"\xff\xfe", "is not TOML"), (None, "no file at")]
     )

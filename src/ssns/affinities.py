@@ -227,15 +227,16 @@ def transform_affinities(affinities: Array, offsets: Sequence[Triple], symmetry:
     xp = array_namespace(affinities)
     moved = xp.zeros(affinities.shape, dtype=affinities.dtype, device=device(affinities))
     mask = xp.zeros(affinities.shape, dtype=xp.bool, device=device(affinities))
+    offsets = [triple(offset) for offset in offsets]
     for channel, offset in enumerate(offsets):
         source = symmetry.inverse.displacement(offset)
         back = triple(-o for o in source)
         if source in offsets:
-            moved[..., channel, :, :, :] = affinities[..., list(offsets).index(source), :, :, :]
+            moved[..., channel, :, :, :] = affinities[..., offsets.index(source), :, :, :]
             mask[..., channel, :, :, :] = True
         elif back in offsets:
             here, there = edge_ends(affinities.shape[-3:], source)
-            moved[(..., channel, *here)] = affinities[(..., list(offsets).index(back), *there)]
+            moved[(..., channel, *here)] = affinities[(..., offsets.index(back), *there)]
             mask[(..., channel, *here)] = True
     return symmetry.apply(moved), symmetry.apply(mask)
 

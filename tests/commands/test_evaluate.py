@@ -10,6 +10,7 @@ from ssns.commands.evaluate import evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
 from ssns.commands.judging import judge
 from ssns.commands.objects import ObjectRow, worst_first
+from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import segment_experiment
 from ssns.errors import UserError
 from ssns.metrics import components, score
@@ -41,6 +42,19 @@ def test_validation_and_test_are_scored_and_the_oracle_is_named(path):
     expected = score(open_volume(folder.segmentation("a-test")).read(), truth)
     run_length = {"erl_nm": pytest.approx(32 * 30, rel=0.1), "nerl": 1}
     assert row == expected.to_dict() | {"cremi": 0, **run_length, "threshold": chosen}
+
+
+def test_another_voxel_size_makes_other_scores(path):
+    segmented(toy(path))
+    before = evaluate_experiment(toy(path))
+    taller = toy(path, volumes__a__voxel_size_nm=[60, 6, 6])
+    with pytest.raises(UserError, match="a change of voxel_size_nm: run `ssns segment` first"):
+        evaluate_experiment(taller)
+    segment_experiment(taller)
+    after = evaluate_experiment(taller)
+    lengths = [next(row["erl_nm"] for name, row in rows.items() if "a-test, th" in name) for rows in (before, after)]
+    assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.05)
+    assert open_volume(RunFolder.of(taller).segmentation("a-test")).voxel_size_nm == (60, 6, 6)
 
 
 def test_after_a_sweep_of_methods_the_chosen_one_is_scored_and_the_page_shows_all(path):

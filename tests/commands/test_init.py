@@ -14,7 +14,7 @@ from ssns.affinities import NEAREST
 from ssns.cli import main
 from ssns.commands.init import CPU_RECIPE, NORMALIZATION, Inputs, init_experiment
 from ssns.commands.inputs import Part, open_sources, parts
-from ssns.commands.segment import BYTES_PER_VOXEL, check_memory
+from ssns.commands.memory import BYTES_PER_VOXEL, check_memory
 from ssns.commands.taught import taught_parts, teachers_experiment
 from ssns.commands.truth import known_truth
 from ssns.errors import UserError
@@ -75,7 +75,7 @@ def test_of_much_that_is_labelled_so_much_is_held_out_that_run_can_use_it(folder
     assert (used == 1).all()
     assert [str(box) for box in sources["raw"].boxes("validation")] == ["z 30..40, y 24..48, x 24..48"]
     assert "y 24..48, x 24..48 of the last 10 labelled sections, as much as" in capsys.readouterr().out
-    check_memory(parts(experiment, sources))
+    check_memory(experiment, parts(experiment, sources))
 
 
 def test_all_of_raw_is_learned_from(folder):
@@ -142,7 +142,8 @@ def test_as_much_is_segmented_for_pseudo_labels_as_memory_allows(folder, monkeyp
     assert experiment.objective.voxels == 8 * RAW.size // 2 // BYTES_PER_VOXEL
     monkeypatch.setattr("ssns.commands.taught.BOX", (8, 16, 16))
     sources = open_sources(experiment)
-    check_memory(taught_parts(teachers_experiment(experiment, sources), sources))
+    teacher = teachers_experiment(experiment, sources)
+    check_memory(teacher, taught_parts(teacher, sources))
 
 
 @pytest.mark.parametrize("why", ["asked", "all is labelled"])

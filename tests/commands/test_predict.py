@@ -159,7 +159,7 @@ class TestErrors:
         with pytest.raises(UserError, match=r"no file at .*best.pt: run `ssns train` first, or name one with"):
             predict_experiment(toy(make_toy(tmp_path)))
 
-    def test_auxiliary_channels_are_learned_and_left_out(self, tmp_path):
+    def test_auxiliary_channels_are_learned_and_left_out(self, tmp_path, capsys):
         path = make_toy(tmp_path)
         more = {"auxiliary_offsets": [[-2, 0, 0], [0, 0, -4]]}
         train_experiment(toy(path, **more))
@@ -173,6 +173,9 @@ class TestErrors:
         both = open_volume(RunFolder.of(far).affinities("a-test")).read()
         assert both.shape == (4, 32, 48, 48)
         assert np.abs(both[:3].astype(int) - nearest).max() <= 1
+        predict_experiment(toy(path, name="far"), checkpoint=RunFolder.of(toy(path)).best)
+        assert "predict a-test: again, because of offsets" in capsys.readouterr().out
+        assert open_volume(RunFolder.of(far).affinities("a-test")).channels == 3
 
     def test_offsets_of_another_training(self, finished):
         with pytest.raises(

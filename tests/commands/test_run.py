@@ -7,7 +7,6 @@ import pytest
 import tifffile
 from toy_experiment import LABELS, make_toy, touch, toy
 
-import ssns.commands.segment
 from ssns.affinities import NEAREST, labels_to_affinities
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
@@ -126,7 +125,7 @@ def test_weights_given_are_not_trained(finished, tmp_path, capsys):
 
 
 def test_what_cannot_be_segmented_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(ssns.commands.segment, "BYTES_PER_VOXEL", 10**9)
+    monkeypatch.setattr("ssns.commands.memory.BYTES_PER_VOXEL", 10**9)
     experiment = toy(make_toy(tmp_path))
     with pytest.raises(UserError, match=r"a-validation: segmenting .* needs about"):
         run_experiment(experiment)

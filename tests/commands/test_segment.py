@@ -3,14 +3,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from scipy.ndimage import gaussian_filter
 from toy_experiment import LABELS, make_toy, touch, toy, write_affinities
 
 import ssns.commands.segment
-from ssns.commands.choosing import _around, chosen_method, method_name, untried_side
+from ssns.affinities import NEAREST, labels_to_affinities
+from ssns.commands.choosing import _around, chosen_method, method_name, untried_side, was_swept
 from ssns.commands.inputs import open_sources, parts
+from ssns.commands.memory import check_memory
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.segment import check_memory, segment_experiment
+from ssns.commands.segment import segment_experiment
 from ssns.commands.truth import known_ids
 from ssns.errors import UserError
 from ssns.experiment.models import SegmentationSettings
@@ -109,12 +112,11 @@ def test_ids_of_the_truth_are_those_of_neurons(path, background):
     )
 
 
-def test_around_a_validation_part_is_as_much_as_may_be(path, monkeypatch):
+def test_around_a_validation_part_is_as_much_as_may_be(path):
     found = parts(experiment := toy(path, volumes__a__test=[], volumes__a__target="0:40"), open_sources(experiment))
     (part,) = [each for each in found if each.role == "validation"]
     for most, box in [(10**8, "z 0..40"), (20 * 48 * 48, "z 0..16"), (7 * 48 * 48, "z 3..9"), (48, "z 4..8")]:
-        monkeypatch.setattr("ssns.commands.choosing.CONTEXT_VOXELS", most)
-        assert str(_around(part, found)[1]).startswith(f"{box},")
+        assert str(_around(part, found, most)[1]).startswith(f"{box},")
 
 
 def test_without_validation_the_methods_own_threshold_stays(path, capsys):
@@ -122,7 +124,42 @@ def test_without_validation_the_methods_own_threshold_stays(path, capsys):
     folder = write_affinities(experiment)
     segment_experiment(experiment)
     assert json.loads(folder.choice.read_text())["value"] == 0.25
-    assert "no validation regions, so threshold stays at 0.25" in capsys.readouterr().out
+    assert "nothing to validate on, so threshold stays at 0.25" in capsys.readouterr().out
+
+
+def test_a_threshold_that_was_not_swept_is_the_experiments(path):
+    without = {"volumes__a__validation": []}
+    write_affinities(toy(path, **without))
+    segment_experiment(toy(path, **without, segmentation__method={"threshold": 0.25}))
+    folder = RunFolder.of(toy(path))
+    assert chosen_method(toy(path, **without, segmentation__method={"threshold": 0.25}), folder).threshold == 0.25
+    with pytest.raises(UserError, match="has not been chosen"):
+        chosen_method(toy(path, **without, segmentation__method={"threshold": 0.5}), folder)
+
+
+def test_validation_regions_without_neurons_choose_nothing(path, capsys):
+    labels = LABELS.copy()
+    labels[4:8] = 0
+    tifffile.imwrite(path.with_name("labels.tif"), labels)
+    write_affinities(toy(path))
+    segment_experiment(toy(path))
+    assert "nothing to validate on, so threshold stays at 0.6" in capsys.readouterr().out
+    assert not was_swept(RunFolder.of(toy(path)))
+    learned = [{"type": "multicut", "affinity": {"type": "learned"}}]
+    with pytest.raises(UserError, match="labels: wanted neurons to learn contacts from, got none"):
+        segment_experiment(toy(path, segmentation__sweep=True, segmentation__candidates=learned))
+
+
+def test_other_offsets_of_affinities_of_ones_own_are_other_affinities(path, capsys):
+    affinities = (255 * labels_to_affinities(LABELS, NEAREST)[0]).astype(np.uint8)
+    write_volume(path.with_name("mine.zarr"), affinities, voxel_size_nm=(30, 6, 6))
+    mine = {"volumes__a__affinities": "mine.zarr"}
+    segment_experiment(toy(path, **mine))
+    capsys.readouterr()
+    segment_experiment(toy(path, **mine, offsets=[[1, 0, 0], [0, 1, 0], [0, 0, 1]]))
+    told = capsys.readouterr().out
+    assert "segment a-test: again, because of affinities" in told
+    assert "skipped" not in told
 
 
 def test_a_second_run_skips_and_a_change_redoes_what_follows_from_it(path, capsys):
@@ -189,11 +226,22 @@ class TestErrors:
         with pytest.raises(UserError, match=r"has the offsets \[\[-1, 0, 0\].*run `ssns predict` first"):
             segment_experiment(toy(path, offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -3], [0, 0, -1]]))
 
-    def test_too_large_for_memory(self, monkeypatch):
-        part = SimpleNamespace(name="a-target", role="target", box=Box.of_shape((10**4,) * 3), source=None)
-        part.source = SimpleNamespace(name="a")
-        with pytest.raises(UserError, match=r"needs about 40000\.0 GB .* set volumes\.a\.target to smaller boxes"):
-            check_memory([part])
+    @pytest.mark.parametrize(
+        ("changes", "needed"),
+        [
+            ({}, 40),
+            (
+                {"prediction__dtype": "float32", "offsets": [*map(list, NEAREST), [-2, 0, 0], [0, -9, 0], [0, 0, -9]]},
+                54,
+            ),
+            ({"segmentation__method": "mutex-watershed", "offsets": [*map(list, NEAREST), [0, 0, -9]]}, 142),
+        ],
+    )
+    def test_too_large_for_memory(self, path, changes, needed):
+        source = SimpleNamespace(name="a", settings=SimpleNamespace(affinities=None))
+        part = SimpleNamespace(name="a-target", role="target", box=Box.of_shape((10**4,) * 3), source=source)
+        with pytest.raises(UserError, match=rf"about {needed}000\.0 GB .* set volumes\.a\.target to smaller boxes"):
+            check_memory(toy(path, **changes), [part])
 
 
 class TestSweepOfMethods:
@@ -307,6 +355,12 @@ class TestSweepOfMethods:
 )
 def test_methods_are_named_by_what_is_not_their_default(method, name):
     assert method_name(method) == name
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_beyond_0_and_1_there_is_nothing_to_compare(end):
+    compared = [Agglomeration(threshold=each) for each in (0, 0.5, 1)]
+    assert untried_side(Agglomeration(threshold=end), compared) is None
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(0.1, "lower"), (0.5, None), (0.9, "higher")])

@@ -259,6 +259,33 @@ def test_what_is_learned_tells_neurons_where_the_mean_does_not():
     assert LearnedAffinity.model_validate_json(learned.model_dump_json()) == learned
 
 
+@pytest.mark.parametrize("first", [2**62, 864691135000000000])
+def test_ids_of_64_bits_are_told_apart(first):
+    labels = boxes(([3, 3], [16, 16], [16, 16])).astype(np.uint64)
+    affinities = blurred_noise(labels.shape)
+    large = np.where(labels > 0, labels + np.uint64(first), np.uint64(0))
+    assert learn_affinity(affinities, large) == learn_affinity(affinities, labels)
+
+
+def test_scattered_sections_teach_contacts_within_sections_alone():
+    labels = boxes(([3, 3], [16, 16], [16, 16]))
+    affinities = blurred_noise(labels.shape)
+    z, y, x = np.indices(labels.shape)
+    fragments = 1 + (z * 8 + y // 4) * 8 + x // 4
+    scattered = np.where(z % 2, 0, labels)
+    with pytest.warns(UserWarning, match=r"contacts between sections .* 0 of 0 inside; the mean affinity is taken"):
+        learned = learn_affinity(affinities, scattered, fragments=fragments)
+    graph = graph_of(fragments, affinities, histograms=True)
+    rows = graph.between
+    np.testing.assert_allclose(learned.of(graph)[rows], graph.mean[rows].clip(0.001, 0.999), atol=1e-6)
+    assert np.abs(learned.of(graph) - graph.mean)[~rows].max() > 0.01
+
+
+def test_an_affinity_that_is_not_learned_yet_is_refused():
+    with pytest.raises(UserError, match="affinity: wanted weights, which learn_affinity gives, got none"):
+        segment(blurred_noise((2, 8, 8)), Multicut(affinity=LearnedAffinity()))
+
+
 def test_labels_know_contacts_of_fragments_that_lie_in_a_neuron_by_half():
     fragments = drawn("aabbccdd")
     graph = graph_of(fragments, blurred_noise(fragments.shape))
@@ -276,7 +303,7 @@ def test_labels_know_contacts_of_fragments_that_lie_in_a_neuron_by_half():
         (np.ones((2, 4, 4)), "labels: wanted integer ids .* got float64"),
         (
             np.ones((2, 4, 4), int),
-            "labels: wanted contacts between sections inside of neurons and between two, got 1 of 1",
+            "labels: wanted contacts between sections inside of neurons and between two, got 1 of 1 inside: label more",
         ),
     ],
 )

@@ -39,6 +39,13 @@ def test_perfect_affinities_of_long_range_give_the_labels_back(method, kind):
     assert (scores.arand, scores.voi_sum) == pytest.approx((0, 0), abs=1e-12)
 
 
+def test_ids_under_a_mask_are_dense():
+    labels = boxes(([2, 2], [16, 18], [17, 20]))
+    segments = segment(labels_to_affinities(labels, OFFSETS)[0], "mutex-watershed", offsets=OFFSETS, mask=labels > 0)
+    assert segments.max() == len(np.unique(segments)) - 1
+    assert segments.dtype == np.uint8
+
+
 def test_order_and_direction_of_channels_do_not_matter():
     labels = boxes(([2, 2], [16, 18], [17, 20]))
     turned = [(1, 0, 0), (0, 3, 0), (0, 1, 0), (0, 0, -3), (2, 0, 0), (0, 0, 1)]

@@ -2,7 +2,7 @@ import numpy as np
 from toy_affinities import blurred_noise, boxes, perfect
 
 from ssns.segmentation import DEFAULT_METHOD, segment, value_of, with_value
-from ssns.segmentation.pseudo_labels import pseudo_labels
+from ssns.segmentation.pseudo_labels import _joined, pseudo_labels
 
 LABELS = boxes(([2, 3], [20] * 3, [15, 25, 20]))
 NOISE = blurred_noise((4, 80, 80), level=3)
@@ -37,6 +37,11 @@ def test_both_segmentations_are_those_of_their_thresholds():
             wanted = segment(NOISE, with_value(DEFAULT_METHOD, threshold))
             assert renamed(ids[seen], wanted[seen])
     assert len(np.unique(found.bold)) < len(found.bold) / 2  # they do differ
+
+
+def test_bold_segments_that_share_a_cautious_one_count_as_one():
+    cautious, bold = np.uint32([0, 1, 1, 2, 3, 4]), np.uint32([0, 1, 2, 2, 3, 0])
+    np.testing.assert_array_equal(_joined(cautious, bold), [0, 1, 1, 2, 0])
 
 
 def test_a_voxel_with_an_edge_inside_a_neuron_is_no_background():

@@ -42,7 +42,7 @@ def open_affinities(experiment: Experiment, folder: RunFolder, part: Part) -> Vo
     return affinities
 
 
-def affinities_state(folder: RunFolder, part: Part, hash_up_to: float) -> dict[str, Any]:
+def affinities_state(experiment: Experiment, folder: RunFolder, part: Part, hash_up_to: float) -> dict[str, Any]:
     """What tells whether the affinities of a part are others."""
     settings = part.source.settings
     if settings.affinities is None:
@@ -51,6 +51,7 @@ def affinities_state(folder: RunFolder, part: Part, hash_up_to: float) -> dict[s
     return fingerprint(_cropped(open_volume(settings.affinities), part), hash_up_to=hash_up_to) | {
         "box": str(part.box),
         "start": None if start is None else list(start),
+        "offsets": [list(offset) for offset in experiment.offsets],
     }
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from ssns.commands.affinities import affinities_state
 from ssns.commands.inputs import Part, labels_fingerprints
+from ssns.commands.memory import bytes_per_voxel
 from ssns.commands.provenance import keep_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.scoring import Scored, ranked, swept_scores_of_pieces, weighted_means
@@ -22,13 +23,15 @@ from ssns.commands.truth import known_ids, known_truth, truths
 from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
 from ssns.files import write_json
+from ssns.metrics import WORST
 from ssns.report import Table
 from ssns.segmentation import Method, learned, unlearned, value_of, without_value
 from ssns.space import Box, triple
 from ssns.volume import Volume
 
-CONTEXT_VOXELS = 10**8
-"""Of another part that are segmented to judge a validation part inside it: some 20 seconds for each method."""
+CONTEXT_BYTES = 4 * 10**9
+"""Memory for what of another part is segmented to judge a validation part inside it: at most 100 million voxels, some
+20 seconds for each method."""
 
 GROWN = (64, 32, 16, 8, 4, 2, 1, 1 / 2, 1 / 4, 1 / 8)
 """By how many times its extent a validation part may grow to each side."""
@@ -55,7 +58,7 @@ def choose_method(
         verify: Compare the data of labels, not only their size and time.
     """
     watched = [part for part in found if part.role == "validation"]
-    contexts = _contexts(watched, found)
+    contexts = _contexts(experiment, watched, found)
     stamp = folder.stamp("choice", partial(_inputs, experiment, folder, watched, contexts), verify=verify)
     if stamp.holds(folder.choice, "segment: the sweep"):
         return chosen_method(experiment, folder)
@@ -74,7 +77,7 @@ def choose_method(
             within = f" within {context}" if any(part.box != box for part in context.judged) else ""
             with progress_bar(f"segment {names}{within}: sweep") as bar:
                 read = affinities[whole.name].read(box.relative_to(whole.box.start))
-                scores = swept_scores_of_pieces(read, methods, experiment, pieces, tell=bar)
+                scores = swept_scores_of_pieces(read, methods, experiment, pieces, nothing=WORST, tell=bar)
             rows += [(int(known.sum()), table) for (_, _, known), table in zip(pieces, scores, strict=True)]
         table = weighted_means(rows) if rows else {}
         chosen = ranked(table)[0] if table else settings.method
@@ -95,14 +98,22 @@ def chosen_method(experiment: Experiment, folder: RunFolder) -> Method:
         settings = settings.model_copy(update={"sweep": True})
     if "method" in content:
         chosen: Method = TypeAdapter(Method).validate_python(content["method"])
-        compared = [without_value(method) for method in settings.compared]
-        if without_value(chosen) in compared or unlearned(without_value(chosen)) in compared:
+        # a value that was swept is no longer that of the experiment
+        told = without_value if was_swept(folder) and settings.thresholds else lambda method: method
+        compared = [told(method) for method in settings.compared]
+        if told(chosen) in compared or unlearned(told(chosen)) in compared:
             return chosen
     other = f", but {content['name']} has" if "name" in content else ""
     raise UserError(
         f"segmentation: {method_name(experiment.segmentation.method)} has not been chosen in {folder.path}{other}:"
         " give the settings that `ssns segment` had, or run `ssns segment` first"
     )
+
+
+def was_swept(folder: RunFolder) -> bool:
+    """Whether the choice was made on validation parts."""
+    content = _kept(folder)
+    return any(row["validation"] for row in (content, *content.get("others", ()))) if content else False
 
 
 def sweep_table(folder: RunFolder) -> Table | None:
@@ -186,22 +197,22 @@ class _Context:
         return known_truth(part) if part.box == self.box else known_ids(part)
 
 
-def _contexts(watched: Sequence[Part], found: Sequence[Part]) -> list[_Context]:
+def _contexts(experiment: Experiment, watched: Sequence[Part], found: Sequence[Part]) -> list[_Context]:
     """Each once, with all the validation parts that are judged in it."""
     contexts: dict[tuple[str, Box], _Context] = {}
     for part in watched:
-        whole, box = _around(part, found)
+        whole, box = _around(part, found, CONTEXT_BYTES // bytes_per_voxel(experiment, part))
         contexts.setdefault((whole.name, box), _Context(whole, box, [])).judged.append(part)
     return list(contexts.values())
 
 
-def _around(part: Part, found: Sequence[Part]) -> tuple[Part, Box]:
-    """The largest part that holds a validation part, and what of it is segmented to judge that."""
+def _around(part: Part, found: Sequence[Part], most: int) -> tuple[Part, Box]:
+    """The largest part that holds a validation part, and what of it, of so many voxels, is segmented to judge that."""
     holding = [each for each in found if each.source.name == part.source.name and each.box.contains(part.box)]
     whole = max(holding, key=lambda each: each.box.size)
     for times in GROWN:
         box = part.box.grown(triple(int(times * n) for n in part.box.shape)).intersection(whole.box)
-        if box.size <= CONTEXT_VOXELS:
+        if box.size <= most:
             return whole, box
     return part, part.box
 
@@ -223,13 +234,16 @@ def _inputs(
         "scoring": experiment.scoring,
         "parts": {
             part.name: {
-                "affinities": affinities_state(folder, part, hash_up_to),
+                "affinities": affinities_state(experiment, folder, part, hash_up_to),
                 "labels": labels[part.source.name],
             }
             for part in watched
         },
         "around": {
-            part.name: {"box": str(context.box), "affinities": affinities_state(folder, context.whole, hash_up_to)}
+            part.name: {
+                "box": str(context.box),
+                "affinities": affinities_state(experiment, folder, context.whole, hash_up_to),
+            }
             for context in contexts
             for part in context.judged
             if context.whole.name != part.name
@@ -266,7 +280,7 @@ def _tell(chosen: Method, table: Scored) -> None:
     """Say what is best, and of several methods the best of each."""
     setting = f"{chosen.swept} = {value_of(chosen):g}"
     if not table:
-        say(f"segment: no validation regions, so {chosen.swept} stays at {value_of(chosen):g}")
+        say(f"segment: nothing to validate on, so {chosen.swept} stays at {value_of(chosen):g}")
         return
     best = ranked(table)
     if len(best) > 1:
@@ -289,4 +303,5 @@ def untried_side(chosen: Method, compared: Iterable[Method]) -> str | None:
     values = [value_of(method) for method in compared if without_value(method) == without_value(chosen)]
     if len(values) < 2:
         return None
-    return {min(values): "lower", max(values): "higher"}.get(value_of(chosen))
+    value = value_of(chosen)
+    return None if value in (0, 1) else {min(values): "lower", max(values): "higher"}.get(value)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssns.commands.affinities import open_affinities
-from ssns.commands.choosing import chosen_method, method_name, sweep_table
+from ssns.commands.choosing import chosen_method, method_name, sweep_table, was_swept
 from ssns.commands.inputs import Part, Source, labels_fingerprints, open_sources, parts
 from ssns.commands.judging import Judgement, judge
 from ssns.commands.objects import ObjectRow, in_words, worst_first, worst_neurons, worst_table, write_objects
@@ -84,7 +84,7 @@ def evaluate_experiment(
             settings_toml=resolved_toml(experiment),
             versions=provenance(experiment)["versions"],
             pictures=[*pictures, *_training_curves(folder), *_pseudo_labels(experiment, folder, sources)],
-            notes=_notes(experiment, found, method),
+            notes=_notes(experiment, folder, method),
             tables=[table for table in (sweep_table(folder), worst_table(worst) if worst else None) if table],
         )
     _print(rows, worst)
@@ -107,7 +107,7 @@ def _stamp(
         UserError: A segmentation is not what the experiment says by now.
     """
     for part in found:
-        changes = segmentation_stamp(folder, part, method).differences()
+        changes = segmentation_stamp(experiment, folder, part, method).differences()
         if changes != []:
             why = "is unfinished" if changes is None else f"was made before a change of {shown(changes)}"
             raise UserError(f"segmentation: that of {part.name} {why}: run `ssns segment` first")
@@ -125,6 +125,8 @@ def _stamp(
                     "segmentation": artefact_state(folder.segmentation(part.name)),
                     "labels": labels[part.source.name],
                     "skeletons": _skeleton_files(part),
+                    "voxel_size_nm": part.source.raw.voxel_size_nm,
+                    "origin": part.origin,
                 }
                 for part in found
             },
@@ -238,9 +240,9 @@ def _training_curves(folder: RunFolder) -> Pictures:
     return [(f"training in {folder.training.name}: loss and validation", path)]
 
 
-def _notes(experiment: Experiment, found: Sequence[Part], method: Method) -> list[str]:
+def _notes(experiment: Experiment, folder: RunFolder, method: Method) -> list[str]:
     setting, notes = f"{method_name(method)} with {method.swept} = {value_of(method):g}", []
-    if any(part.role == "validation" for part in found):
+    if was_swept(folder):
         notes.append(
             f"{setting} has the lowest VOI sum of the sweep on the validation regions, averaged over values within"
             f" {LEEWAY:g} of it, as the very best may be the last before all merges; regions inside a part that is"
@@ -248,7 +250,7 @@ def _notes(experiment: Experiment, found: Sequence[Part], method: Method) -> lis
             f" {method.swept} of the sweep on the scored labels themselves: a bound, not a result."
         )
     else:
-        notes.append(f"{setting} is as the experiment says: there were no validation regions to choose on.")
+        notes.append(f"{setting} is as the experiment says: there was nothing to validate on.")
     notes.append(
         "Ground truth is relabelled into 26-connected components within each scored box; background and unknown voxels"
         f" are not scored; segment id 0 counts as in '{experiment.scoring}'."

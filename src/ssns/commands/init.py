@@ -21,7 +21,7 @@ from ssns.commands.experiment_file import write_experiment
 from ssns.commands.held_out import MOST_VOXELS, hold_out
 from ssns.commands.id_counts import IdCounts
 from ssns.commands.inputs import Source, open_source, open_sources
-from ssns.commands.segment import BYTES_PER_VOXEL
+from ssns.commands.memory import BYTES_PER_VOXEL
 from ssns.commands.terminal import say, warn
 from ssns.commands.train import check_training
 from ssns.errors import UserError

@@ -43,6 +43,7 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     raw = cache(lambda name, hash_up_to: sources[name].raw_fingerprint(hash_up_to))
     common = {
         "checkpoint": file_state(path),
+        "offsets": [list(offset) for offset in experiment.offsets],
         "settings": experiment.prediction.model_dump(mode="json", exclude=HARDWARE),
     }
 

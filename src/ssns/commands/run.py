@@ -8,10 +8,11 @@ from pathlib import Path
 from ssns.commands.affinities import to_be_predicted
 from ssns.commands.evaluate import Rows, evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
+from ssns.commands.memory import check_memory
 from ssns.commands.predict import check_device, predict_experiment
 from ssns.commands.pretrain import pretrain_experiment
 from ssns.commands.processes import processes
-from ssns.commands.segment import check_memory, segment_experiment
+from ssns.commands.segment import segment_experiment
 from ssns.commands.teach import teach_experiment
 from ssns.commands.train import check_training, train_experiment
 from ssns.experiment import Experiment
@@ -38,7 +39,7 @@ def run_experiment(
     """
     sources = open_sources(experiment)
     found = parts(experiment, sources)
-    check_memory(found)  # rather now than after hours of training
+    check_memory(experiment, found)  # rather now than after hours of training
     if to_be_predicted(found):
         check_device(experiment)
     if checkpoint is None and to_be_predicted(found):

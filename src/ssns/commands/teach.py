@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ssns.commands.affinities import open_affinities
 from ssns.commands.choosing import choose_method
 from ssns.commands.inputs import Part, open_sources
+from ssns.commands.memory import check_memory
 from ssns.commands.predict import predict_experiment
 from ssns.commands.processes import is_first_process
 from ssns.commands.provenance import keep_experiment
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.segment import check_memory
 from ssns.commands.showing import show_middle
 from ssns.commands.stamps import made_now
 from ssns.commands.taught import (
@@ -48,7 +48,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     check_training(experiment, sources)
     teacher = teachers_experiment(experiment, sources)
     taught = taught_parts(teacher, sources)
-    check_memory(taught, "set objective.voxels lower, so that boxes are drawn from unlabelled regions")
+    check_memory(teacher, taught, "set objective.voxels lower, so that boxes are drawn from unlabelled regions")
     start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
     made = (folder.best_teacher, *(folder.pseudo_labels(part.name) for part in taught))

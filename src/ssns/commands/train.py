@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources, parts, prepared, with_role
 from ssns.commands.learning import learned_once, learned_settings
+from ssns.commands.memory import check_memory
 from ssns.commands.pretrain import pretraining_stamp
 from ssns.commands.processes import is_first_process
 from ssns.commands.provenance import keep_experiment
 from ssns.commands.run_folder import RunFolder
-from ssns.commands.segment import check_memory
 from ssns.commands.stamps import Stamp, file_state, shown
 from ssns.commands.taught import taught_parts, taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
@@ -56,7 +56,7 @@ def train_experiment(experiment: Experiment, *, start: Path | None = None, verif
     folder = RunFolder.of(experiment)
     sources = open_sources(experiment)
     inputs = _Inputs.of(experiment, sources)
-    check_memory([part for part in parts(experiment, inputs.watched) if part.role == "validation"])
+    check_memory(experiment, [part for part in parts(experiment, inputs.watched) if part.role == "validation"])
     start = start or start_of_training(experiment, folder, sources)
     _check_taught(experiment, folder, sources, start)
     begin = _begins_with(experiment, folder, start)

@@ -153,6 +153,15 @@ class VolumeSettings(Component):
             )
         return sections
 
+    @field_validator("background")
+    @classmethod
+    def _an_id(cls, background: int | None) -> int | None:
+        if background is not None and background < 0:
+            raise UserError(
+                f'background: wanted an id of at least 0, got {background}: "none" if there is no background'
+            )
+        return background
+
     @field_validator("labelled", "unlabelled", "validation", "test", "target", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -42,6 +43,9 @@ class QuantileAffinity(Component):
         return graph.quantile(self.quantile)
 
 
+MEAN_AFFINITY = (1.0,) + (0.0,) * len(FEATURES)
+"""The weights that make the mean affinity the probability: it is the first of the statistics, as log odds."""
+
 Weights = Annotated[tuple[float, ...], Field(min_length=len(FEATURES) + 1, max_length=len(FEATURES) + 1)]
 
 
@@ -71,8 +75,11 @@ class LearnedAffinity(Component):
         Args:
             samples: Graph with histograms, fragments and labels of each volume.
 
+        Of a kind of which labels know too little, as scattered sections of contacts between sections, the mean
+        affinity stays what is gone by, with a warning.
+
         Raises:
-            UserError: All of one kind are inside of neurons, or none is.
+            UserError: They know too little of both.
         """
         features, between, same = [], [], []
         for graph, fragments, labels in samples:
@@ -80,14 +87,27 @@ class LearnedAffinity(Component):
             features.append(edge_features(graph)[known])
             between.append(graph.between[known])
             same.append(inside[known])
-        rows, one = np.concatenate(between), np.concatenate(same)
-        kinds = {"between": rows, "within": ~rows}
-        every = np.concatenate(features)
-        return cls(**{kind: logistic_weights(every[which], one[which], kind) for kind, which in kinds.items()})
+        if not features:
+            raise UserError(
+                "labels: wanted neurons to learn contacts from, got none: label some, or take another method"
+            )
+        rows, one, every = np.concatenate(between), np.concatenate(same), np.concatenate(features)
+        kinds = {"between": rows, "within": np.logical_not(rows)}
+        told = {kind: one[which] for kind, which in kinds.items()}
+        teaching = [kind for kind, inside in told.items() if inside.any() and not inside.all()]
+        for kind in [kind for kind in kinds if kind not in teaching]:
+            got = f"{np.count_nonzero(told[kind])} of {told[kind].size} inside"
+            message = f"labels: wanted contacts {kind} sections inside of neurons and between two, got {got}"
+            if not teaching:
+                raise UserError(f"{message}: label more, or take smaller fragments")
+            warnings.warn(f"{message}; the mean affinity is taken of these", stacklevel=2)
+        weights = {kind: logistic_weights(every[kinds[kind]], told[kind]) for kind in teaching}
+        return cls(**dict.fromkeys(kinds, MEAN_AFFINITY) | weights)
 
     def of(self, graph: RegionGraph) -> NDArray[np.float64]:
         """Affinity of each contact, 0 to 1, (e,)."""
-        assert self.between is not None, "it was to be fitted"
+        if self.between is None:
+            raise UserError("affinity: wanted weights, which learn_affinity gives, got none: learn them first")
         weights = np.where(graph.between[:, None], np.array(self.between), np.array(self.within))
         logits = (edge_features(graph) * weights[:, :-1]).sum(axis=1) + weights[:, -1]
         affinities: NDArray[np.float64] = 1 / (1 + np.exp(-logits.clip(-30, 30)))

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import coo_array
 
-from ssns.errors import UserError
 from ssns.segmentation.graph import RegionGraph
 
 _QUANTILES = (10, 25, 50, 75, 90)
@@ -58,7 +57,7 @@ def known_contacts(
     Returns:
         Two arrays, (e,).
     """
-    names, neurons = np.unique(np.append(labels, 0), return_inverse=True)
+    names, neurons = np.unique(np.append(labels, labels.dtype.type(0)), return_inverse=True)
     overlaps = coo_array(
         (np.ones(labels.size), (fragments.ravel(), neurons[:-1])), shape=(len(graph.voxels), len(names) + 1)
     ).tocsr()[:, 1:]
@@ -69,22 +68,13 @@ def known_contacts(
     return (first > 0) & (second > 0), first == second
 
 
-def logistic_weights(features: NDArray[np.float64], same: NDArray[np.bool_], kind: str) -> tuple[float, ...]:
+def logistic_weights(features: NDArray[np.float64], same: NDArray[np.bool_]) -> tuple[float, ...]:
     """Weights of a logistic regression, and its constant.
 
     Args:
         features: Shape (n, f).
-        same: What is told, (n,).
-        kind: What these are, for the message.
-
-    Raises:
-        UserError: All are the same, or none is.
+        same: What is told, (n,): some are, and some are not.
     """
-    if same.all() or not same.any():
-        raise UserError(
-            f"labels: wanted contacts {kind} sections inside of neurons and between two, got"
-            f" {int(same.sum())} of {same.size} inside: label more, or take smaller fragments"
-        )
     centre, spread = features.mean(axis=0), features.std(axis=0)
     spread[spread == 0] = 1
     design = np.column_stack([(features - centre) / spread, np.ones(len(features))])

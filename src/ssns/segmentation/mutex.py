@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ssns.affinities import NEAREST
 from ssns.segmentation.inputs import AffinityVolume, check_far
+from ssns.segmentation.relabelling import relabel
 from ssns.settings import Component
 
 
@@ -56,4 +57,4 @@ class MutexWatershed(Component):
             strides=self.strides,
             mask=volume.mask,
         )
-        return np.asarray(regions, np.uint32)
+        return relabel(np.asarray(regions)).astype(np.uint32)  # masked voxels have used up ids

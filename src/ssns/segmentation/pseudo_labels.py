@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ssns.affinities import NEAREST
 from ssns.segmentation.inputs import AffinityVolume
+from ssns.segmentation.relabelling import relabel
 from ssns.segmentation.steps import Method, sweep_methods, value_of, with_value
 from ssns.space import Triple
 
@@ -49,11 +52,23 @@ def pseudo_labels(
     both = [with_value(method, max(0.0, middle - margin)), with_value(method, min(1.0, middle + margin))]
     ((fragments, partitions),) = sweep_methods(volume.values, both, offsets=offsets)
     cautious, bold = (np.asarray(segments, np.uint32) for _, segments in partitions)
-    joined = np.zeros(int(cautious.max(initial=0)) + 1, np.uint32)
-    joined[cautious] = bold  # both are cuts of one tree: the fragments of a cautious segment are of one bold segment
     ids = cautious[fragments]
     ids[_background(volume)] = 0
-    return PseudoLabels(ids, joined)
+    return PseudoLabels(ids, _joined(cautious, bold))
+
+
+def _joined(cautious: NDArray[np.uint32], bold: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The bold segment of each cautious one (n + 1,), from those of each fragment.
+
+    Both are cuts of one tree, so that a cautious segment is of one bold one; but cleaning may give its parts to
+    several, which count as one then.
+    """
+    count, pairs = int(cautious.max(initial=0)) + 1, np.flatnonzero((cautious > 0) & (bold > 0))
+    nodes = count + int(bold.max(initial=0)) + 1
+    edges = coo_array((np.ones(len(pairs)), (cautious[pairs], count + bold[pairs])), shape=(nodes, nodes))
+    _, groups = connected_components(edges, directed=False)
+    of_cautious = np.where(np.isin(np.arange(count), cautious[pairs]), groups[:count] + 1, 0)
+    return relabel(of_cautious).astype(np.uint32)
 
 
 def _background(volume: AffinityVolume) -> NDArray[np.bool_]:

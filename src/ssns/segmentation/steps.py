@@ -179,8 +179,8 @@ def sweep_methods(
     several = list(methods)
     volume = AffinityVolume.checked(affinities, offsets, mask)
     _check_threads(threads)
-    if any(method.far for method in several):
-        check_far(volume.offsets, "lifted edges of long range")
+    for method in several:
+        check_offsets(method, volume.offsets, given=fragments is not None)
     given = None if fragments is None else given_fragments(fragments, volume)
     groups = [several] if given is not None else _grouped(several, lambda method: method.fragments)
     return (
@@ -225,15 +225,15 @@ def _grouped(methods: Iterable[Method], key: Callable[[Method], Component]) -> I
     return groups.values()
 
 
-def check_offsets(method: Method, offsets: Sequence[Triple]) -> None:
-    """Refuse offsets that a method, with its own fragments, cannot segment with.
+def check_offsets(method: Method, offsets: Sequence[Triple], *, given: bool = False) -> None:
+    """Refuse offsets that a method, with its own fragments unless these are ``given``, cannot segment with.
 
     Raises:
         UserError: It needs long-range ones, and there are none.
     """
     if method.far:
         check_far(offsets, "lifted edges of long range")
-    if isinstance(method.fragments, MutexWatershed):
+    if isinstance(method.fragments, MutexWatershed) and not given:
         check_far(offsets, "the mutex watershed")
 
 
