@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,19 @@ class TestWhatIsLeftUnfinished:
         predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8], prediction__block=[32, 48, 48]))
         assert marks == ["z 8..40, y 0..48, x 0..48"]
 
+    def test_may_lie_on_another_disk(self, unfinished, marks, tmp_path):
+        target = RunFolder.of(toy(unfinished)).affinities("a-test")
+        for place in (target, target.with_name("affinities.zarr.partial")):
+            shutil.move(place, tmp_path / place.name)
+        target.symlink_to(tmp_path / target.name)
+        predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8]))
+        assert marks == ["z 24..40, y 0..48, x 0..48"]
+
+    def test_is_begun_anew_with_another_voxel_size(self, unfinished, marks):
+        predict_experiment(toy(unfinished, prediction__halo=[2, 8, 8], volumes__a__voxel_size_nm=[40, 6, 6]))
+        assert len(marks) == 2
+        assert affinities(unfinished).voxel_size_nm == (40, 6, 6)
+
     def test_may_be_damaged(self, unfinished, marks):
         partial = RunFolder.of(toy(unfinished)).affinities("a-test").with_name("affinities.zarr.partial")
         (partial / "0" / "zarr.json").unlink()
@@ -145,6 +159,12 @@ class TestIntensities:
         assert f"a-test: intensities {low:g}..{high:g} become 0..1" in capsys.readouterr().out
         difference = np.abs(affinities(other).read().astype(int) - affinities(finished).read())
         assert difference.mean() < 5
+
+    def test_of_another_file_under_the_same_name_are_measured(self, finished, capsys):
+        tifffile.imwrite(finished.with_name("other.tif"), RAW // 2)
+        predict_experiment(toy(finished, volumes__a__raw="other.tif"))
+        low, high = np.percentile(RAW // 2, (0.1, 99.9))
+        assert f"a-test: intensities {low:g}..{high:g} become 0..1" in capsys.readouterr().out
 
     def test_of_a_further_volume_are_measured(self, finished, capsys):
         tifffile.imwrite(finished.with_name("b.tif"), RAW // 4)

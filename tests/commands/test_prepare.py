@@ -131,6 +131,12 @@ def test_defective_sections_of_cremi_are_known_or_blank_or_named(tmp_path, downl
         prepare_dataset("cremi", tmp_path, wishes=Wishes(defects={name: (125,)}, force=True))
 
 
+def test_ids_are_not_interpolated(tmp_path, downloads):
+    toy_datasets.snemi(downloads)
+    with pytest.raises(UserError, match=r"--defects: wanted sections of raw, got .*labels.*, whose ids cannot be"):
+        prepare_dataset("snemi3d", tmp_path, wishes=Wishes(defects={"AC4_labels": (3,)}))
+
+
 def test_files_of_the_paper_are_not_repaired_twice(tmp_path, downloads):
     raw = raw_of(125, 16, 16)
     raw[3] = 0

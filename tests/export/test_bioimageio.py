@@ -6,7 +6,7 @@ from toy_checkpoints import NETWORKS, checkpoint
 
 from ssns.errors import UserError
 from ssns.export import Description, export_bioimageio
-from ssns.volume.normalization import PercentileNormalization, TypeNormalization
+from ssns.volume.normalization import IntensityRange, PercentileNormalization, TypeNormalization
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of bioimageio.core and what it imports
 
@@ -27,7 +27,10 @@ def test_packages_pass_the_test_of_bioimageio(network, normalization, tmp_path):
     """Its own normalisation, its own call of the network, at several extents."""
     from bioimageio.core import load_model_description, test_model
 
-    export_bioimageio(checkpoint(NETWORKS[network], normalization), tmp_path / "a.zip", DESCRIPTION)
+    trained = checkpoint(NETWORKS[network], normalization)
+    if isinstance(normalization, TypeNormalization):
+        trained = replace(trained, ranges={"a": IntensityRange(0, 255)})
+    export_bioimageio(trained, tmp_path / "a.zip", DESCRIPTION)
     summary = test_model(tmp_path / "a.zip")
     assert summary.status == "passed", summary.format()
     model = load_model_description(tmp_path / "a.zip", perform_io_checks=False)
@@ -47,6 +50,12 @@ def test_levelled_sections_need_a_range(tmp_path):
     trained = checkpoint(NETWORKS["residual"], PercentileNormalization(sections="levelled"))
     with pytest.raises(UserError, match="wanted a checkpoint with the intensity ranges of its training"):
         export_bioimageio(replace(trained, ranges={}), tmp_path / "a.zip", DESCRIPTION)
+
+
+def test_other_types_than_bytes_are_refused(tmp_path):
+    trained = replace(checkpoint(NETWORKS["mala"], TypeNormalization()), ranges={"a": IntensityRange(0, 65535)})
+    with pytest.raises(UserError, match=r"wanted a network that has learned from bytes.* got 0 to 65535"):
+        export_bioimageio(trained, tmp_path / "a.zip", DESCRIPTION)
 
 
 def test_the_test_output_is_no_constant(tmp_path):

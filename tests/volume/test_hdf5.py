@@ -52,6 +52,15 @@ def test_raw_of_cremi_is_not_taken_for_labels(tmp_path):
         open_volume(tmp_path / "a.h5", role="labels")
 
 
+@pytest.mark.parametrize("name", ["soft", "hard", "elsewhere"])
+def test_links_are_followed_where_they_are_named(tmp_path, name):
+    save(tmp_path / "other.h5", main=RAW)
+    with h5py.File(save(tmp_path / "a.h5", main=RAW), "a") as file:
+        file["soft"], file["hard"] = h5py.SoftLink("/main"), file["main"]
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/main")
+    np.testing.assert_array_equal(open_volume(f"{tmp_path / 'a.h5'}:{name}").read(), RAW)
+
+
 @pytest.mark.parametrize("named", ["argument", "path", "path from the root"])
 def test_a_dataset_is_named_in_the_path_or_as_an_argument(tmp_path, named):
     file = save(tmp_path / "a.h5", main=RAW, more__ids=IDS)

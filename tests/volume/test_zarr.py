@@ -94,6 +94,28 @@ def test_ome_zarr_at_full_resolution(tmp_path, version):
     np.testing.assert_array_equal(volume.read(), RAW)
 
 
+@pytest.mark.parametrize("given", ["a.zarr/em/s0", "a.zarr:em/s1", "a.zarr/em:s1"])
+def test_a_level_opened_by_its_path_lies_where_its_image_says(tmp_path, given):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w").create_group("em")
+    array(group, "s0", RAW)
+    array(group, "s1", RAW[:, ::2, ::2])
+    datasets = [transformed("s0", [40, 4, 4], [400, 8, 12]), transformed("s1", [40, 8, 8], [400, 8, 16])]
+    ome(group, "0.5", datasets, named("zyx"))
+    volume = open_volume(f"{tmp_path}/{given}")
+    first = given.endswith("s0")
+    assert volume.voxel_size_nm == ((40, 4, 4) if first else (40, 8, 8))
+    assert volume.origin == ((10, 2, 3) if first else (10, 1, 2))
+    np.testing.assert_array_equal(volume.read(), RAW if first else RAW[:, ::2, ::2])
+
+
+def test_a_scale_of_another_number_of_axes_is_told(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    array(group, "s0", RAW)
+    ome(group, "0.5", [transformed("s0", [1, 1])], named("zyx"))
+    with pytest.raises(UserError, match="its metadata are not those of OME-Zarr"):
+        open_volume(tmp_path / "a.zarr")
+
+
 def test_scales_of_the_image_are_applied_after_those_of_the_level(tmp_path):
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
     array(group, "0", RAW)

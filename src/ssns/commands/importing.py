@@ -44,6 +44,7 @@ def import_checkpoint(
     say(f"written: {target}")
     file = shlex.quote(str(target))
     if imported.checkpoint.offsets == RESTORED:
+        file = shlex.quote(str(target.resolve()))  # settings are relative to the folder of the experiment
         say(f"next: ssns train EXPERIMENT --transfer.checkpoint {file}; transfer.parts says what is taken over of it")
     else:
         say(f"next: ssns predict EXPERIMENT --checkpoint {file}")

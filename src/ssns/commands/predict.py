@@ -64,10 +64,8 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     network = on_device(trained.build(), experiment.prediction.device)
     for part, stamp in pending:
         name, part = part.source.name, replace(part, source=part.source.prepared(trained.normalization))
-        if checkpoint is None and name in trained.ranges:
-            span = trained.ranges[name]
-        else:
-            span = trained.normalization.measure(part.source.raw)
+        span = trained.normalization.measure(part.source.raw)  # of the same raw, that of the training
+        if checkpoint is not None or span != trained.ranges.get(name):
             say(f"predict {part.name}: intensities {span.low:g}..{span.high:g} become 0..1")
         with stamp.renewed():
             _predict_part(experiment, network, part, span, folder.affinities(part.name), stamp)
@@ -95,7 +93,7 @@ def _load(path: Path, experiment: Experiment) -> Checkpoint:
     if trained.offsets == RESTORED:
         raise UserError(
             f"checkpoint: {path} restores raw, as pre-training does, and predicts no affinities: train from it, with"
-            f" --transfer.checkpoint {path}"
+            f" --transfer.checkpoint {path.resolve()}"
         )
     return trained.predicting(experiment.offsets)
 
@@ -109,7 +107,7 @@ def _predict_part(
     settings = experiment.prediction
     # all settings here: one who makes blocks smaller after running out of memory must get smaller ones
     markers = Markers(target.parent / "blocks", {"made_from": stamp.key, "settings": settings.model_dump(mode="json")})
-    left = _left_unfinished(target)
+    left = _left_unfinished(target, part)
     resume = left.get("made_from") == stamp.key
     attributes = {"offsets": [list(offset) for offset in experiment.offsets], "made_from": stamp.key} | made_now()
     writer = create_volume(
@@ -137,9 +135,11 @@ def _predict_part(
         )
 
 
-def _left_unfinished(target: Path) -> Mapping[str, Any]:
+def _left_unfinished(target: Path, part: Part) -> Mapping[str, Any]:
     """The attributes of what a killed run has left of ``target``, the key of its stamp among them, if it left any."""
+    place = target.resolve()  # a link to another disk stays, and what is unfinished is there
     try:
-        return open_volume(target.with_name(f"{target.name}.partial")).attributes
+        left = open_volume(place.with_name(f"{place.name}.partial"))
     except UserError:  # there is none, or only its beginnings
         return {}
+    return left.attributes if left.voxel_size_nm == part.source.raw.voxel_size_nm else {}

@@ -18,7 +18,7 @@ from rich.progress import (
 
 from ssns.commands.processes import is_first_process
 
-console = Console(highlight=False, soft_wrap=True, quiet=not is_first_process())
+console = Console(highlight=False, soft_wrap=True, emoji=False, quiet=not is_first_process())
 
 SECONDS_BETWEEN_LINES = 60
 

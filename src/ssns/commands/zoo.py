@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from rich.markup import escape
 from rich.table import Table
 
 from ssns.commands.run_folder import RunFolder
@@ -17,6 +18,7 @@ from ssns.commands.terminal import console, say
 from ssns.errors import UserError
 from ssns.experiment import VOLUME_FILES
 from ssns.report import COLUMNS
+from ssns.volume.opening import split_dataset
 from ssns.zoo import PREFIX, Card, all_weights, digest, weights_named, write_card
 
 SCORED = tuple(column for column in COLUMNS if column.key in ("voi_split", "voi_merge", "voi_sum", "arand"))
@@ -31,7 +33,7 @@ def list_weights() -> None:
     for weights in all_weights().values():
         scores = weights.card.test_scores
         shown = [f"{scores[key]:.3f}" if key in scores else "–" for key in ("voi_sum", "arand")]
-        table.add_row(weights.name, weights.card.summary, *shown, f"{weights.card.size / 1e6:.1f}")
+        table.add_row(weights.name, escape(weights.card.summary), *shown, f"{weights.card.size / 1e6:.1f}")
     console.print(table)
     say(f"Scores: of the test part. `ssns zoo NAME` shows a card; {PREFIX}NAME stands for the file of a checkpoint.")
 
@@ -57,7 +59,7 @@ def show_weights(name: str) -> None:
     for column in SCORED:
         table.add_column(column.title, justify="right")
     for part, row in card.scores.items():
-        table.add_row(part, *(f"{row[column.key]:.4f}" if column.key in row else "–" for column in SCORED))
+        table.add_row(escape(part), *(f"{row[column.key]:.4f}" if column.key in row else "–" for column in SCORED))
     console.print(table)
     say("\nrecipe:\n")
     say(tomlkit.dumps(card.recipe).strip())
@@ -128,11 +130,17 @@ def _numbers(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float
     return {part: {key: row[key] for key in keys if isinstance(row.get(key), float)} for part, row in rows.items()}
 
 
+def _name(path: str) -> str:
+    """A file without its folder, and the dataset in it."""
+    file, dataset = split_dataset(path)
+    return file.name if dataset is None else f"{file.name}:{dataset}"
+
+
 def _recipe(experiment: dict[str, Any]) -> dict[str, Any]:
     """The resolved experiment without the places of this machine."""
     del experiment["runs"]
     for volume in experiment["volumes"].values():
-        volume |= {key: Path(volume[key]).name for key in VOLUME_FILES if key in volume}
+        volume |= {key: _name(volume[key]) for key in VOLUME_FILES if key in volume}
     start = experiment.get("transfer", {}).get("checkpoint", "none")
     if start != "none" and not start.startswith(PREFIX):
         experiment["transfer"]["checkpoint"] = Path(start).name

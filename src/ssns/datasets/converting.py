@@ -92,6 +92,8 @@ def plan_output(
     if output.role == "labels":
         array = Ids(array, volume.path)
     depth = array.shape[0]
+    if defects and output.role == "labels":
+        raise UserError(f"--defects: wanted sections of raw, got {output.name}, whose ids cannot be interpolated")
     if any(section >= depth for section in defects or ()):
         raise UserError(f"--defects: {output.name} has sections 0 to {depth - 1}, got {defects}: name those")
     placed = replace(volume, array=array, voxel_size_nm=output.voxel_size_nm, origin=_origin(output, volume, crop))

@@ -191,6 +191,12 @@ def _preprocessing(checkpoint: Checkpoint) -> list[Any]:
     floats = v0_5.EnsureDtypeDescr(kwargs=v0_5.EnsureDtypeKwargs(dtype="float32"))
     plane, volume = ([v0_5.AxisId(axis) for axis in axes] for axes in (AXES[1:], AXES))
     if not isinstance(normalization, PercentileNormalization):
+        other = next((each for each in checkpoint.ranges.values() if (each.low, each.high) != (0, 255)), None)
+        if other is not None:
+            raise UserError(
+                f"export: wanted a network that has learned from bytes, as normalization.type is dtype, got"
+                f" {other.low:g} to {other.high:g}: export it as onnx, or train it with percentiles"
+            )
         return [v0_5.ScaleLinearDescr(kwargs=v0_5.ScaleLinearKwargs(gain=1 / 255)), floats]
     if span is None:
         percentiles = v0_5.ScaleRangeKwargs(

@@ -293,11 +293,12 @@ def _expressible(checkpoint: Checkpoint) -> ResidualUNetSettings:
 def _notes(checkpoint: Checkpoint, network: ResidualUNetSettings) -> list[str]:
     """What the paper's code would do otherwise."""
     notes = []
-    if not isinstance(checkpoint.normalization, TypeNormalization):
+    by_type = isinstance(checkpoint.normalization, TypeNormalization)
+    if not by_type or any((span.low, span.high) != (0, 255) for span in checkpoint.ranges.values()):
         ranges = [f"{name} {span.low:g}..{span.high:g}" for name, span in checkpoint.ranges.items()]
         notes.append(
-            f"the network has learned from raw scaled by percentiles ({', '.join(ranges)} became 0..1), and the paper's"
-            " code divides by 255: scale raw to 0..255 so before"
+            f"the network has learned from raw scaled by {'its type' if by_type else 'percentiles'}"
+            f" ({', '.join(ranges)} became 0..1), and the paper's code divides by 255: scale raw to 0..255 so before"
         )
     if network.batch_momentum != 0.001:
         notes.append(f"batch normalisation goes on with a momentum of 0.001 there, not {network.batch_momentum:g}")

@@ -70,6 +70,8 @@ def open_hdf5(file: Path, *, dataset: str | None, role: Role) -> Volume:
     try:
         with h5py.File(file, "r") as opened:
             opened.visititems(note)
+            if dataset is not None and (linked := dataset.strip("/")) in opened:
+                note(linked, opened[linked])  # a visit of all names leaves links out
             name = choose_dataset(shapes, str(file), wanted=dataset, role=role)
             found = opened[name]
             array = Hdf5Array(file, name, found.shape, found.dtype)
@@ -100,7 +102,7 @@ def write_hdf5(
     try:
         with replacing(file) as partial:
             _write_main(partial, plan, slabs, attributes or {})
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # of the flush that ends it
         raise UserError(f"{file} cannot be written ({error}): make room, or mend that, and run again") from error
 
 

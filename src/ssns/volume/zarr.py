@@ -27,6 +27,9 @@ ATTRIBUTES_KEY = "ssns"
 """Attribute of an array under which this package keeps what it says of itself."""
 
 _CACHE_BYTES = 128 * 2**20
+LEVEL_DEPTH = 3
+"""Groups above an array among which that of its OME-Zarr image is looked for."""
+
 _AXES_BY_COUNT = {3: "zyx", 4: "czyx", 5: "tczyx"}
 
 
@@ -135,8 +138,19 @@ def open_zarr(folder: Path, *, dataset: str | None, role: Role) -> Volume:
         assert asked is not None  # _arrays has just read it
     path = str(folder) if dataset is None else f"{folder}:{dataset.strip('/')}"
     try:
-        return _open_array(asked, path) if asked.multiscale is None else _open_multiscale(asked, path)
-    except (KeyError, IndexError, TypeError) as error:
+        if asked.multiscale is not None:
+            return _open_level(asked, asked.multiscale["datasets"][0], path)
+        for parent in list(asked.folder.absolute().parents)[:LEVEL_DEPTH]:
+            group = _node(parent)
+            if group is None or group.multiscale is None:
+                continue
+            for level in group.multiscale["datasets"]:
+                if (parent / level["path"]).resolve() == asked.folder.resolve():
+                    return _open_level(group, level, path)
+        return _open_array(asked, path)
+    except UserError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata are not those of OME-Zarr 0.4 or 0.5 ({error!r})") from error
 
 
@@ -152,9 +166,9 @@ def _open_array(node: _Node, path: str) -> Volume:
     return Volume(_array(node, axes, path), path, voxel_size_nm, origin, node.attributes.get(ATTRIBUTES_KEY, {}))
 
 
-def _open_multiscale(group: _Node, path: str) -> Volume:
+def _open_level(group: _Node, level: Mapping[str, Any], path: str) -> Volume:
+    """One resolution of an OME-Zarr image, with the size and place that the group tells."""
     image = group.multiscale or {}
-    level = image["datasets"][0]
     node = _node(group.folder / level["path"])
     if node is None or node.shape is None:
         raise UserError(f"{path} is incomplete: its full resolution {level['path']} is missing; copy it again")
