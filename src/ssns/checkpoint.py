@@ -141,8 +141,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = read_torch_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"checkpoint: {path} is a torch file, but was not written by ssns")
-    if content["version"] > VERSION:
-        raise UserError(f"checkpoint: {path} has version {content['version']}, this ssns reads up to {VERSION}: update")
+    if (version := content.get("version", 0)) > VERSION:
+        raise UserError(f"checkpoint: {path} has version {version}, this ssns reads up to {VERSION}: update")
     try:
         return _from_content(content)
     except ValidationError as error:

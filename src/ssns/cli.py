@@ -7,6 +7,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -371,9 +372,10 @@ def split_arguments(arguments: list[str]) -> tuple[str, dict[str, Any]]:
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if isinstance(value, date | time) else value  # no setting is a date, but a name may look like one
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -209,3 +209,9 @@ def test_the_development_volume(development_data):
     expected = tifffile.imread(development_data / "AC4_inputs.tif", key=[40, 41])
     np.testing.assert_array_equal(volume.read(box), expected[:, 500:700, 300:])
     assert fingerprint(volume)["bytes"] == 79_026_381
+
+
+def test_tiles_of_several_sections_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((32, 64, 64), np.uint8), tile=(16, 16, 16), compression="zlib")
+    with pytest.raises(UserError, match="tiles of 16 sections, which few programs read"):
+        open_volume(tmp_path / "a.tif")

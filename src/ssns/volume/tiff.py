@@ -155,6 +155,11 @@ def _stack_of(file: Path, tif: tifffile.TiffFile) -> LazyArray:
         if end > size:
             raise UserError(f"{file} is truncated: its voxels end at byte {end}, the file at {size}; copy it again")
         return MappedStack(file, series.dataoffset, shape, dtype)
+    if (depth := series.keyframe.tiledepth) > 1:
+        raise UserError(
+            f"{file} has tiles of {depth} sections, which few programs read: save it with tiles or strips of single"
+            " sections"
+        )
     pages: list[Any] = list(series.pages)
     if len(pages) not in (1, shape[0]) or any(page is None or page.parent is not tif for page in pages):
         raise UserError(f"{file} keeps some of its {shape[0]} sections in other files: save one stack in one file")
