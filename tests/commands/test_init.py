@@ -12,7 +12,7 @@ from toy_experiment import LABELS, RAW, make_toy
 
 from ssns.affinities import NEAREST
 from ssns.cli import main
-from ssns.commands.init import CPU_RECIPE, NORMALIZATION, Inputs, init_experiment
+from ssns.commands.init import CPU_RECIPE, NORMALIZATION, Inputs, _beside, init_experiment
 from ssns.commands.inputs import Part, open_sources, parts
 from ssns.commands.memory import BYTES_PER_VOXEL, check_memory
 from ssns.commands.taught import taught_parts, teachers_experiment
@@ -133,6 +133,12 @@ def test_what_is_learned_from_without_labels_reaches_beyond_them(folder, monkeyp
     assert init(folder, "deep.toml")[1]["volumes"]["raw"]["unlabelled"]["z"] == [10, 40]
     _, table = init(folder, "listed.toml", sections="20:30")
     assert table["volumes"]["raw"]["unlabelled"]["z"] == [10, 40]
+
+
+def test_beside_labels_it_lies_where_there_is_room():
+    raw, labels = Box.of_shape((110, 800, 800)), Box((0, 200, 200), (105, 600, 700))
+    box = _beside(labels, raw, Box((0, 300, 300), (100, 400, 400)))
+    assert str(box) == "z 0..100, y 600..700, x 300..400"
 
 
 def test_as_much_is_segmented_for_pseudo_labels_as_memory_allows(folder, monkeypatch):

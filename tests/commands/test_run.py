@@ -45,6 +45,11 @@ def test_a_device_that_is_not_there_is_told_before_training(tmp_path):
     assert not RunFolder.of(toy(path)).training.exists()
 
 
+def test_a_finished_run_of_another_machine_is_read_without_its_device(finished, capsys):
+    run_experiment(toy(finished, prediction__device="cuda:77"))
+    assert stages_done(capsys.readouterr().out) == []
+
+
 def test_a_copied_run_folder_is_as_valid_as_the_first_whatever_the_times_of_its_files(finished, capsys):
     runs = finished.with_name("runs")
     shutil.copytree(runs / "toy", runs / "copy", copy_function=shutil.copyfile)

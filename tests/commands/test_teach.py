@@ -151,6 +151,18 @@ def test_of_large_regions_boxes_are_taken(tmp_path):
             assert min(box.shape[0] for box in boxes) > 20  # none is a thin rest
 
 
+def test_boxes_are_drawn_where_labels_are_not(tmp_path):
+    shape = (64, 600, 600)
+    path = make_toy(tmp_path, np.zeros(shape, np.uint8), np.ones(shape, np.uint16))
+    changes = {"volumes__a__unlabelled": "0:64", "volumes__a__validation": (), "volumes__a__test": ()}
+    objective = TAUGHT["objective"] | {"voxels": 1e6}
+    for seed in range(8):
+        experiment = toy(path, **TAUGHT | changes | {"objective": objective}, volumes__a__labelled="0:40", seed=seed)
+        sources = open_sources(experiment)
+        (part,) = taught_parts(teachers_experiment(experiment, sources), sources)
+        assert part.box.stop[0] == 64
+
+
 def test_where_there_are_labels_they_are_learned_in_the_place_of_pseudo_labels(taught):
     experiment = toy(taught, **TAUGHT | {"volumes__a__labelled": "8:12"})
     sources = open_sources(experiment)

@@ -52,6 +52,16 @@ def test_raw_of_cremi_is_not_taken_for_labels(tmp_path):
         open_volume(tmp_path / "a.h5", role="labels")
 
 
+@pytest.mark.parametrize(
+    "link", [h5py.SoftLink("/gone"), h5py.ExternalLink("gone.h5", "/main")], ids=["soft", "external"]
+)
+def test_a_link_to_nothing_is_no_dataset(tmp_path, link):
+    with h5py.File(save(tmp_path / "a.h5", main=RAW), "a") as file:
+        file["link"] = link
+    with pytest.raises(UserError, match="has no dataset link"):
+        open_volume(f"{tmp_path / 'a.h5'}:link")
+
+
 @pytest.mark.parametrize("name", ["soft", "hard", "elsewhere"])
 def test_links_are_followed_where_they_are_named(tmp_path, name):
     save(tmp_path / "other.h5", main=RAW)

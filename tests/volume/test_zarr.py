@@ -108,6 +108,14 @@ def test_a_level_opened_by_its_path_lies_where_its_image_says(tmp_path, given):
     np.testing.assert_array_equal(volume.read(), RAW if first else RAW[:, ::2, ::2])
 
 
+def test_a_level_that_tells_its_own_size_keeps_it_where_its_image_has_no_unit(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    array(group, "s0", RAW, attributes={"voxel_size": [40, 4, 4], "offset": [400, 8, 12]})
+    ome(group, "0.5", [transformed("s0", [1, 1, 1])], [{"name": axis, "type": "space"} for axis in "zyx"])
+    volume = open_volume(tmp_path / "a.zarr" / "s0")
+    assert (volume.voxel_size_nm, volume.origin) == ((40, 4, 4), (10, 2, 3))
+
+
 def test_a_scale_of_another_number_of_axes_is_told(tmp_path):
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
     array(group, "s0", RAW)

@@ -362,13 +362,12 @@ def _box_around(boxes: Sequence[Box], raw: Box, budget: int) -> Box:
 
 def _beside(labels: Box, raw: Box, box: Box) -> Box:
     """A box of raw moved along one axis to where no labels are, or as far as raw allows."""
-    for axis in range(3):
-        before, after = labels.start[axis], raw.stop[axis] - labels.stop[axis]
-        if before or after:
-            length = box.shape[axis]
-            start = min(labels.stop[axis], raw.stop[axis] - length) if after >= before else max(0, before - length)
-            return box.shifted(triple(start - box.start[axis] if each == axis else 0 for each in range(3)))
-    return box
+    room = [(before, most - stop) for before, stop, most in zip(labels.start, labels.stop, raw.stop, strict=True)]
+    axis = max(range(3), key=lambda axis: min(1, max(room[axis]) / box.shape[axis]))
+    before, after = room[axis]
+    length = box.shape[axis]
+    start = min(labels.stop[axis], raw.stop[axis] - length) if after >= before else max(0, before - length)
+    return box.shifted(triple(start - box.start[axis] if each == axis else 0 for each in range(3)))
 
 
 def _region(box: Box) -> dict[str, list[int]]:

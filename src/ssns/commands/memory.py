@@ -11,6 +11,7 @@ from ssns.commands.inputs import Part
 from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.segmentation import MutexWatershed
+from ssns.volume import open_volume
 
 BYTES_PER_VOXEL = 40
 """Peak memory of segmenting a voxel of three uint8 affinities, ground truth for the sweep beside it.
@@ -29,9 +30,9 @@ MUTEX_WATERSHED = 27
 
 def bytes_per_voxel(experiment: Experiment, part: Part) -> int:
     """Peak memory of segmenting a voxel of a part with any method that the experiment compares."""
-    channels = len(experiment.offsets)
-    theirs = part.source.settings.affinities is not None
-    needed = BESIDE_AFFINITIES + channels * (4 if theirs else np.dtype(experiment.prediction.dtype).itemsize)
+    channels, theirs = len(experiment.offsets), part.source.settings.affinities
+    dtype = np.dtype(experiment.prediction.dtype) if theirs is None else open_volume(theirs).dtype
+    needed = BESIDE_AFFINITIES + channels * dtype.itemsize
     if any(isinstance(method.fragments, MutexWatershed) for method in experiment.segmentation.compared):
         needed += MUTEX_WATERSHED * channels
     return max(BYTES_PER_VOXEL, needed)

@@ -8,10 +8,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ssns.blockwise import Markers
 from ssns.commands.affinities import to_be_predicted
 from ssns.commands.allocator import keep_freed_memory
-from ssns.commands.inputs import Part, open_sources, parts
+from ssns.commands.inputs import Part, Source, open_sources, parts
 from ssns.commands.provenance import keep_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.stamps import Stamp, file_state, made_now
@@ -62,9 +64,16 @@ def predict_experiment(experiment: Experiment, *, checkpoint: Path | None = None
     trained = _load(path, experiment)
     keep_experiment(experiment, folder, "predict")
     network = on_device(trained.build(), experiment.prediction.device)
+
+    @cache
+    def prepared(name: str) -> tuple[Source, IntensityRange]:
+        source = sources[name].prepared(trained.normalization)
+        return source, trained.normalization.measure(source.raw)  # of the same raw, that of the training
+
     for part, stamp in pending:
-        name, part = part.source.name, replace(part, source=part.source.prepared(trained.normalization))
-        span = trained.normalization.measure(part.source.raw)  # of the same raw, that of the training
+        name = part.source.name
+        source, span = prepared(name)
+        part = replace(part, source=source)
         if checkpoint is not None or span != trained.ranges.get(name):
             say(f"predict {part.name}: intensities {span.low:g}..{span.high:g} become 0..1")
         with stamp.renewed():
@@ -142,4 +151,5 @@ def _left_unfinished(target: Path, part: Part) -> Mapping[str, Any]:
         left = open_volume(place.with_name(f"{place.name}.partial"))
     except UserError:  # there is none, or only its beginnings
         return {}
-    return left.attributes if left.voxel_size_nm == part.source.raw.voxel_size_nm else {}
+    stored, wanted = (volume.voxel_size_nm or (0, 0, 0) for volume in (left, part.source.raw))
+    return left.attributes if np.allclose(stored, wanted) else {}

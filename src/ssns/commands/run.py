@@ -12,6 +12,7 @@ from ssns.commands.memory import check_memory
 from ssns.commands.predict import check_device, predict_experiment
 from ssns.commands.pretrain import pretrain_experiment
 from ssns.commands.processes import processes
+from ssns.commands.run_folder import RunFolder
 from ssns.commands.segment import segment_experiment
 from ssns.commands.teach import teach_experiment
 from ssns.commands.train import check_training, train_experiment
@@ -40,10 +41,10 @@ def run_experiment(
     sources = open_sources(experiment)
     found = parts(experiment, sources)
     check_memory(experiment, found)  # rather now than after hours of training
-    if to_be_predicted(found):
-        check_device(experiment)
     if checkpoint is None and to_be_predicted(found):
         check_training(experiment, sources)
+        if not RunFolder.of(experiment).best.is_file():
+            check_device(experiment)
         if experiment.pretraining is not None and experiment.transfer.checkpoint is None:
             pretrain_experiment(experiment, verify=verify)
         if isinstance(experiment.objective, PseudoLabelObjective) and processes() == 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,12 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
     draws = np.random.default_rng(experiment.seed)
     volumes = {}
     for name, volume in experiment.volumes.items():
-        taken = [part for box in regions.get(name, ()) for part in _some(box, objective.voxels / total, draws)]
-        target = tuple(
-            Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken if _unknown(sources, name, box)
-        )
+        taken = [
+            part
+            for box in regions.get(name, ())
+            for part in _some(box, objective.voxels / total, draws, partial(_unknown, sources, name))
+        ]
+        target = tuple(Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken)
         volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
     if not any(volume.target for volume in volumes.values()):
         raise UserError(
@@ -91,6 +94,12 @@ def teachers_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[P
 def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Part]:
     """Of these parts, the boxes that it segments."""
     return [part for part in teachers_parts(teacher, sources) if part.role == "target"]
+
+
+def taught_files(experiment: Experiment, taught: Sequence[Part]) -> list[Path]:
+    """All that `ssns teach` makes and `ssns train` needs, ``taught`` being the boxes that are segmented."""
+    folder = RunFolder.of(experiment)
+    return [folder.best_teacher, folder.bold, *(folder.pseudo_labels(part.name) for part in taught)]
 
 
 def taught_stamp(
@@ -170,14 +179,15 @@ def _of_same_raw(sources: Mapping[str, Source], name: str) -> list[Source]:
     return [source for source in sources.values() if source.raw_array == sources[name].raw_array]
 
 
-def _some(box: Box, share: float, draws: np.random.Generator) -> Iterator[Box]:
-    """The box, or where a share of it is wanted boxes drawn from it, at least one."""
+def _some(box: Box, share: float, draws: np.random.Generator, unknown: Callable[[Box], Sequence[Box]]) -> Iterator[Box]:
+    """The box, or where a share of it is wanted boxes drawn from it; those of which something is unknown."""
     if share >= 1:
-        yield box
+        yield from (box,) if unknown(box) else ()
         return
     cells = cover(box, triple(math.ceil(n / math.ceil(n / most)) for n, most in zip(box.shape, BOX, strict=True)))
-    count = max(1, round(share * len(cells)))
-    yield from (cells[number] for number in sorted(draws.choice(len(cells), count, replace=False)))
+    count, cells = max(1, round(share * len(cells))), [cell for cell in cells if unknown(cell)]
+    chosen = draws.choice(len(cells), min(count, len(cells)), replace=False) if cells else ()
+    yield from (cells[number] for number in sorted(chosen))
 
 
 def _span(box: Box, axis: int) -> tuple[int, int]:

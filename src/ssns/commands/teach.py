@@ -19,6 +19,7 @@ from ssns.commands.run_folder import RunFolder
 from ssns.commands.showing import show_middle
 from ssns.commands.stamps import made_now
 from ssns.commands.taught import (
+    taught_files,
     taught_objective,
     taught_parts,
     taught_stamp,
@@ -51,8 +52,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     check_memory(teacher, taught, "set objective.voxels lower, so that boxes are drawn from unlabelled regions")
     start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
-    made = (folder.best_teacher, *(folder.pseudo_labels(part.name) for part in taught))
-    if all(path.exists() for path in made) and stamp.holds(folder.bold, "teach"):
+    if all(path.exists() for path in taught_files(experiment, taught)) and stamp.holds(folder.bold, "teach"):
         return
     if not is_first_process():
         train_experiment(teacher, start=start, verify=verify)  # where it ends: the first one goes on alone

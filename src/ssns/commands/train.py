@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ssns.commands.allocator import keep_freed_memory
 from ssns.commands.inputs import Source, open_sources, parts, prepared, with_role
@@ -17,13 +18,14 @@ from ssns.commands.processes import is_first_process
 from ssns.commands.provenance import keep_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.stamps import Stamp, file_state, shown
-from ssns.commands.taught import taught_parts, taught_stamp, taught_volumes, teachers_experiment
+from ssns.commands.taught import taught_files, taught_parts, taught_stamp, taught_volumes, teachers_experiment
 from ssns.commands.terminal import progress_bar, say, warn
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.experiment import Experiment, Role
 from ssns.files import write_json
 from ssns.sampling import LabelledPatches, LabelledVolume, RawPatches
+from ssns.space import Box, Triple
 from ssns.training import ConsistencyObjective, PseudoLabelObjective, SupervisedObjective
 from ssns.volume.normalization import IntensityRange, Normalization
 from ssns.zoo import PREFIX, weights_path
@@ -58,7 +60,7 @@ def train_experiment(experiment: Experiment, *, start: Path | None = None, verif
     inputs = _Inputs.of(experiment, sources)
     check_memory(experiment, [part for part in parts(experiment, inputs.watched) if part.role == "validation"])
     start = start or start_of_training(experiment, folder, sources)
-    _check_taught(experiment, folder, sources, start)
+    _check_taught(experiment, sources, start)
     begin = _begins_with(experiment, folder, start)
 
     def learn() -> None:
@@ -173,7 +175,7 @@ def start_of_training(experiment: Experiment, folder: RunFolder, sources: dict[s
     return folder.best_pretrained
 
 
-def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, Source], start: Path | None) -> None:
+def _check_taught(experiment: Experiment, sources: dict[str, Source], start: Path | None) -> None:
     """Refuse pseudo-labels that are not there, or of other settings or inputs.
 
     Raises:
@@ -182,8 +184,7 @@ def _check_taught(experiment: Experiment, folder: RunFolder, sources: dict[str, 
     if not isinstance(experiment.objective, PseudoLabelObjective):
         return
     teacher = teachers_experiment(experiment, sources)
-    made = [folder.best_teacher, folder.bold]
-    made += [folder.pseudo_labels(part.name) for part in taught_parts(teacher, sources)]
+    made = taught_files(experiment, taught_parts(teacher, sources))
     _check_made("objective", "pseudo-labels", taught_stamp(experiment, teacher, sources, start), made, "teach")
 
 
@@ -417,7 +418,7 @@ def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, So
     inside = zip(patch, experiment.network.extents.shrink, strict=True)  # the one end is where the network predicts
     reach = [extent - lost for extent, lost in inside]
     for offset in experiment.learned_offsets:
-        if not any(there.shifted(offset).overlaps(here) for boxes in labelled for here, there in product(boxes, boxes)):
+        if not any(_supervise(boxes, offset) for boxes in labelled):
             warn(
                 f"offset {list(offset)}: no labels hold both ends of such an edge, so this channel is not"
                 " trained (isolated sections cannot supervise affinities along z): label neighbouring sections"
@@ -427,6 +428,13 @@ def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, So
                 f"offset {list(offset)}: no patch holds both ends of such an edge, so this channel is not trained, as"
                 f" training.patch is {list(patch)}: make it larger, or leave the offset out"
             )
+
+
+def _supervise(boxes: Sequence[Box], offset: Triple) -> bool:
+    """Whether any of the boxes, moved by an offset, meets one of them."""
+    starts, stops = np.array([box.start for box in boxes]), np.array([box.stop for box in boxes])
+    meet = (starts[:, None] + offset < stops) & (starts < stops[:, None] + offset)
+    return bool(meet.all(axis=2).any())
 
 
 def _warn_of_warmup(experiment: Experiment) -> None:

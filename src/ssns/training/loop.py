@@ -154,14 +154,7 @@ def train(
         # Layouts of memory differ between gradients and buckets where channels are last, which costs next to nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         while run.progress.step < settings.steps:
-            try:
-                loss = run.step(next_batch)
-            except torch.OutOfMemoryError as error:
-                reason = str(error).partition("\n")[0]
-                raise UserError(
-                    f"training: {run.fabric.device} has not enough memory ({reason}): lower training.batch, and raise"
-                    " training.accumulate as much; or take a smaller training.patch"
-                ) from error
+            loss = run.step(next_batch)
             if on_step and run.fabric.is_global_zero:
                 best = f", {shown_score(score)} {run.progress.scores[score]:.3f}" if run.progress.scores else ""
                 on_step(run.progress.step, settings.steps, f"loss {loss:.4f}{best}")
@@ -292,21 +285,32 @@ class _Run:
         self.network.train()
         self.optimizer.zero_grad()
         values: dict[str, float] = {}
-        for _ in range(settings.accumulate):
-            batch = next_batch()
-            terms = self.objective.loss(batch, progress.step)
-            for name, term in terms.items():
-                values[name] = values.get(name, 0.0) + float(term.detach()) / settings.accumulate
-            if not all(math.isfinite(value) for value in values.values()):
-                self._not_finite(values, self.objective.describe(batch))
-            self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)) / settings.accumulate)
-        self._clip()
-        self.optimizer.step()
-        self.objective.after_update(progress.step)
+        try:
+            for _ in range(settings.accumulate):
+                self._add_gradients(next_batch(), values)
+            self._clip()
+            self.optimizer.step()
+            self.objective.after_update(progress.step)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"training: {self.fabric.device} has not enough memory ({reason}): lower training.batch, and raise"
+                " training.accumulate as much; or take a smaller training.patch"
+            ) from error
         progress.step += 1
         progress.seconds += time.monotonic() - begin
         self._after(values, rate)
         return sum(values.values())
+
+    def _add_gradients(self, batch: Any, values: dict[str, float]) -> None:
+        """Those of one forward pass; its terms are added to ``values``."""
+        count = self.settings.accumulate
+        terms = self.objective.loss(batch, self.progress.step)
+        for name, term in terms.items():
+            values[name] = values.get(name, 0.0) + float(term.detach()) / count
+        if not all(math.isfinite(value) for value in values.values()):
+            self._not_finite(values, self.objective.describe(batch))
+        self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)) / count)
 
     def _clip(self) -> None:
         """Shorten gradients, if so asked. Of fp16 they overflow now and then: such a step is left out."""

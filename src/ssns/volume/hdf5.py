@@ -70,8 +70,8 @@ def open_hdf5(file: Path, *, dataset: str | None, role: Role) -> Volume:
     try:
         with h5py.File(file, "r") as opened:
             opened.visititems(note)
-            if dataset is not None and (linked := dataset.strip("/")) in opened:
-                note(linked, opened[linked])  # a visit of all names leaves links out
+            if dataset is not None:  # a visit of all names leaves links out
+                note(dataset.strip("/"), opened.get(dataset.strip("/")))
             name = choose_dataset(shapes, str(file), wanted=dataset, role=role)
             found = opened[name]
             array = Hdf5Array(file, name, found.shape, found.dtype)

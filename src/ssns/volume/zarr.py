@@ -146,7 +146,8 @@ def open_zarr(folder: Path, *, dataset: str | None, role: Role) -> Volume:
                 continue
             for level in group.multiscale["datasets"]:
                 if (parent / level["path"]).resolve() == asked.folder.resolve():
-                    return _open_level(group, level, path)
+                    placed, alone = _open_level(group, level, path), _open_array(asked, path)
+                    return alone if placed.voxel_size_nm is None and alone.voxel_size_nm is not None else placed
         return _open_array(asked, path)
     except UserError:
         raise
