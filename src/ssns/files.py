@@ -34,7 +34,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text in UTF-8; an older file stays whole until the new one is."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON; an older file stays whole until the new one is."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1))
+    write_text(path, json.dumps(content, indent=1))

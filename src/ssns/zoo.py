@@ -16,7 +16,7 @@ import tomlkit
 from pydantic import Field, ValidationError
 
 from ssns.errors import UserError, nearest
-from ssns.files import replacing
+from ssns.files import write_text
 from ssns.settings import Component
 
 PREFIX = "zoo:"
@@ -136,8 +136,7 @@ def read_card(path: Path) -> Card:
 
 def write_card(path: Path, card: Card) -> None:
     """Write a card."""
-    with replacing(path) as partial:
-        partial.write_text(tomlkit.dumps(card.model_dump(mode="json")), encoding="utf-8")
+    write_text(path, tomlkit.dumps(card.model_dump(mode="json")))
 
 
 def digest(path: Path) -> str:

@@ -1,6 +1,3 @@
-from importlib.resources import files
-from pathlib import Path
-
 import numpy as np
 import pytest
 import waterz
@@ -147,8 +144,9 @@ def test_partitions_of_real_affinities_are_those_of_waterz(development_data):
     from ssns import open_volume, predict
     from ssns.checkpoint import load_checkpoint
     from ssns.space import Box
+    from ssns.zoo import weights_path
 
-    checkpoint = load_checkpoint(Path(str(files("ssns").joinpath("weights", "ac4-supervised-full.pt"))))
+    checkpoint = load_checkpoint(weights_path("zoo:ac4-supervised-full"))
     raw = open_volume(development_data / "AC4_inputs.tif")
     box = Box.of_shape((6, 192, 192), start=(60, 300, 300))
     affinities = predict(raw, checkpoint, box=box)

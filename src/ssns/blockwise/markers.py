@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from ssns.blockwise.grid import Block
 from ssns.errors import UserError
-from ssns.files import replacing
+from ssns.files import write_text
 
 SHOWN = 5
 """Missing blocks that an error names, before it only counts them."""
@@ -110,5 +110,4 @@ class Markers:
         return self.folder / ("_".join(f"{start}-{stop}" for start, stop in ends) + ".done")
 
     def _write(self, name: str, text: str) -> None:
-        with replacing(self.folder / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(self.folder / name, text)

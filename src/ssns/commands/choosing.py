@@ -112,8 +112,7 @@ def chosen_method(experiment: Experiment, folder: RunFolder) -> Method:
 
 def was_swept(folder: RunFolder) -> bool:
     """Whether the choice was made on validation parts."""
-    content = _kept(folder)
-    return any(row["validation"] for row in (content, *content.get("others", ()))) if content else False
+    return bool(_kept(folder).get("validation"))
 
 
 def sweep_table(folder: RunFolder) -> Table | None:

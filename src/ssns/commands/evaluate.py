@@ -125,8 +125,6 @@ def _stamp(
                     "segmentation": artefact_state(folder.segmentation(part.name)),
                     "labels": labels[part.source.name],
                     "skeletons": _skeleton_files(part),
-                    "voxel_size_nm": part.source.raw.voxel_size_nm,
-                    "origin": part.origin,
                 }
                 for part in found
             },

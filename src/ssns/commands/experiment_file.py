@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 import tomlkit
 
 from ssns.experiment import Experiment, Region, Role, VolumeSettings
-from ssns.files import replacing
+from ssns.files import write_text
 from ssns.settings import component_types, type_tag
 
 
@@ -19,8 +19,7 @@ def write_experiment(path: Path, table: dict[str, Any], header: str) -> None:
         document.add(tomlkit.comment(line))
     document.add(tomlkit.nl())
     _fill(document, table, Experiment)
-    with replacing(path) as partial:
-        partial.write_text(tomlkit.dumps(document), encoding="utf-8")
+    write_text(path, tomlkit.dumps(document))
 
 
 def _fill(target: Any, table: dict[str, Any], annotation: Any) -> None:

@@ -13,7 +13,7 @@ import tomlkit
 
 from ssns.commands.run_folder import RunFolder
 from ssns.experiment import Experiment
-from ssns.files import replacing, write_json
+from ssns.files import write_json, write_text
 
 
 def keep_experiment(experiment: Experiment, folder: RunFolder, stage: str) -> None:
@@ -21,8 +21,7 @@ def keep_experiment(experiment: Experiment, folder: RunFolder, stage: str) -> No
 
     To be called where there is work to do, so that a later run which skips it leaves the versions of that time.
     """
-    with replacing(folder.path / "experiment.toml") as partial:
-        partial.write_text(resolved_toml(experiment), encoding="utf-8")
+    write_text(folder.path / "experiment.toml", resolved_toml(experiment))
     path = folder.path / "provenance.json"
     stages = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, stages | {stage: provenance(experiment)})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +55,8 @@ def teachers_experiment(experiment: Experiment, sources: Mapping[str, Source]) -
     draws = np.random.default_rng(experiment.seed)
     volumes = {}
     for name, volume in experiment.volumes.items():
-        taken = [
-            part
-            for box in regions.get(name, ())
-            for part in _some(box, objective.voxels / total, draws, partial(_unknown, sources, name))
-        ]
+        boxes, known = regions.get(name, ()), _known(sources, name) if name in regions else []
+        taken = [part for box in boxes for part in _some(box, objective.voxels / total, draws, known)]
         target = tuple(Region(z=_span(box, 0), y=_span(box, 1), x=_span(box, 2)) for box in taken)
         volumes[name] = volume.model_copy(update={"unlabelled": (), "test": (), "target": target, "affinities": None})
     if not any(volume.target for volume in volumes.values()):
@@ -151,7 +147,7 @@ def taught_volumes(
             raw=sources[part.source.name].raw,
             labels=open_volume(folder.pseudo_labels(part.name)),
             labels_start=part.box.start,
-            boxes=_unknown(sources, part.source.name, part.box),
+            boxes=_unknown(part.box, _known(sources, part.source.name)),
             intensity=ranges[part.source.name],
             unless=tuple(
                 source.labelled("labelled", ranges[source.name])
@@ -164,13 +160,20 @@ def taught_volumes(
     return volumes, np.load(folder.bold)
 
 
-def _unknown(sources: Mapping[str, Source], name: str, box: Box) -> tuple[Box, ...]:
-    """What of a box of a volume is neither held out nor labelled throughout."""
-    boxes = [box]
+def _known(sources: Mapping[str, Source], name: str) -> list[Box]:
+    """What of the raw of a volume is held out, or labelled throughout."""
+    known: list[Box] = []
     for source in _of_same_raw(sources, name):
-        throughout = source.boxes("labelled") if source.settings.ignored is None else ()
-        for known in source.boxes("validation") + throughout:
-            boxes = [rest for box in boxes for rest in box.without(known)]
+        known += source.boxes("validation")
+        known += source.boxes("labelled") if source.settings.ignored is None else ()
+    return known
+
+
+def _unknown(box: Box, known: Sequence[Box]) -> tuple[Box, ...]:
+    """What of a box is not known."""
+    boxes = [box]
+    for each in known:
+        boxes = [rest for box in boxes for rest in box.without(each)]
     return tuple(boxes)
 
 
@@ -179,13 +182,13 @@ def _of_same_raw(sources: Mapping[str, Source], name: str) -> list[Source]:
     return [source for source in sources.values() if source.raw_array == sources[name].raw_array]
 
 
-def _some(box: Box, share: float, draws: np.random.Generator, unknown: Callable[[Box], Sequence[Box]]) -> Iterator[Box]:
+def _some(box: Box, share: float, draws: np.random.Generator, known: Sequence[Box]) -> Iterator[Box]:
     """The box, or where a share of it is wanted boxes drawn from it; those of which something is unknown."""
     if share >= 1:
-        yield from (box,) if unknown(box) else ()
+        yield from (box,) if _unknown(box, known) else ()
         return
     cells = cover(box, triple(math.ceil(n / math.ceil(n / most)) for n, most in zip(box.shape, BOX, strict=True)))
-    count, cells = max(1, round(share * len(cells))), [cell for cell in cells if unknown(cell)]
+    count, cells = max(1, round(share * len(cells))), [cell for cell in cells if _unknown(cell, known)]
     chosen = draws.choice(len(cells), min(count, len(cells)), replace=False) if cells else ()
     yield from (cells[number] for number in sorted(chosen))
 

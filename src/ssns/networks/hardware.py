@@ -11,19 +11,16 @@ from ssns.errors import UserError
 Precision = Literal["bf16", "fp16", "fp32"]
 
 
-def fast_device() -> str:
-    """A CUDA GPU where there is one, else the CPU; Apple's ``mps`` is not tested, and taken only where it is named."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def device_named(name: str | None, setting: str) -> torch.device:
-    """The device of that name, or the fast one of this machine.
+    """The device of that name, or the fast one of this machine: a CUDA GPU where there is one, else the CPU.
+
+    Apple's ``mps`` is not tested, and taken only where it is named.
 
     Raises:
         UserError: There is no such device; the message blames ``setting``.
     """
     try:
-        device = torch.device(name or fast_device())
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ssns.errors import UserError
-from ssns.files import replacing
+from ssns.files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,7 @@ def write_report(
         settings=settings_toml,
         versions=versions,
     )
-    with replacing(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _shown(value: float | None) -> str:

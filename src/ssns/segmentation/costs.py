@@ -92,17 +92,22 @@ class LearnedAffinity(Component):
                 "labels: wanted neurons to learn contacts from, got none: label some, or take another method"
             )
         rows, one, every = np.concatenate(between), np.concatenate(same), np.concatenate(features)
-        kinds = {"between": rows, "within": np.logical_not(rows)}
-        told = {kind: one[which] for kind, which in kinds.items()}
-        teaching = [kind for kind, inside in told.items() if inside.any() and not inside.all()]
-        for kind in [kind for kind in kinds if kind not in teaching]:
-            got = f"{np.count_nonzero(told[kind])} of {told[kind].size} inside"
-            message = f"labels: wanted contacts {kind} sections inside of neurons and between two, got {got}"
-            if not teaching:
-                raise UserError(f"{message}: label more, or take smaller fragments")
+        weights, untold = {}, []
+        for kind, which in {"between": rows, "within": np.logical_not(rows)}.items():
+            inside = one[which]
+            if inside.any() and not inside.all():
+                weights[kind] = logistic_weights(every[which], inside)
+            else:
+                weights[kind] = MEAN_AFFINITY
+                untold.append(
+                    f"labels: wanted contacts {kind} sections inside of neurons and between two, got"
+                    f" {np.count_nonzero(inside)} of {inside.size} inside"
+                )
+        if len(untold) == len(weights):
+            raise UserError(f"{untold[0]}: label more, or take smaller fragments")
+        for message in untold:
             warnings.warn(f"{message}; the mean affinity is taken of these", stacklevel=2)
-        weights = {kind: logistic_weights(every[kinds[kind]], told[kind]) for kind in teaching}
-        return cls(**dict.fromkeys(kinds, MEAN_AFFINITY) | weights)
+        return cls(**weights)
 
     def of(self, graph: RegionGraph) -> NDArray[np.float64]:
         """Affinity of each contact, 0 to 1, (e,)."""

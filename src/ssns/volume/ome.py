@@ -12,7 +12,7 @@ from typing import Any
 import tensorstore
 
 from ssns.errors import UserError
-from ssns.files import replacing
+from ssns.files import write_text
 from ssns.space import AXES, Triple, triple
 from ssns.volume.volume import Volume
 from ssns.volume.zarr import ATTRIBUTES_KEY, file_store, storage_context
@@ -107,8 +107,7 @@ def create_ome_zarr(folder: Path, plan: Volume, layout: StorageLayout) -> None:
     tensorstore.open(spec, context=storage_context(), create=True).result()
     attributes = {"ome": {"version": "0.5", "multiscales": [_multiscale(plan, names)]}}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    with replacing(folder / "zarr.json") as partial:
-        partial.write_text(json.dumps(group, indent=2))
+    write_text(folder / "zarr.json", json.dumps(group, indent=2))
 
 
 def _multiscale(plan: Volume, names: Sequence[str]) -> dict[str, Any]:
