@@ -150,6 +150,18 @@ def test_validation_regions_without_neurons_choose_nothing(path, capsys):
         segment_experiment(toy(path, segmentation__sweep=True, segmentation__candidates=learned))
 
 
+def test_where_no_method_segments_anything_nothing_is_chosen(path):
+    masked = {"fragments": {"type": "seeded_watershed", "mask_fragments": 0.9}}
+    experiment = toy(path, scoring="excluded", segmentation__method={"type": "agglomeration", **masked})
+    folder = write_affinities(experiment)
+    for name in ("a-validation", "a-test"):
+        stored = open_volume(folder.affinities(name))
+        write_volume(folder.affinities(name), np.zeros_like(stored.read()), origin=stored.origin, attributes={})
+    with pytest.raises(UserError, match="wanted segments where validation labels are, got none with any method"):
+        segment_experiment(experiment)
+    assert not folder.choice.exists()
+
+
 def test_other_offsets_of_affinities_of_ones_own_are_other_affinities(path, capsys):
     affinities = (255 * labels_to_affinities(LABELS, NEAREST)[0]).astype(np.uint8)
     write_volume(path.with_name("mine.zarr"), affinities, voxel_size_nm=(30, 6, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from ssns.commands.truth import known_ids, known_truth, truths
 from ssns.errors import UserError
 from ssns.experiment import LEEWAY, Experiment
 from ssns.files import write_json
-from ssns.metrics import WORST
+from ssns.metrics import WORST, NothingSegmentedError
 from ssns.report import Table
 from ssns.segmentation import Method, learned, unlearned, value_of, without_value
 from ssns.space import Box, triple
@@ -81,6 +82,11 @@ def choose_method(
             rows += [(int(known.sum()), table) for (_, _, known), table in zip(pieces, scores, strict=True)]
         table = weighted_means(rows) if rows else {}
         chosen = ranked(table)[0] if table else settings.method
+        if table and math.isinf(table[chosen]["voi_sum"]):
+            raise NothingSegmentedError(
+                "segmentation: wanted segments where validation labels are, got none with any method, and scoring ="
+                f" {experiment.scoring!r} leaves segment 0 out: look at the affinities, or set another scoring"
+            )
         _tell(chosen, table)
         write_json(folder.choice, _content(chosen, table, contexts))
     return chosen
