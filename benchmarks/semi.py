@@ -1,6 +1,7 @@
 """Semi-supervised against supervised training on the development benchmark: rows x seeds, resumable.
 
     python benchmarks/semi.py DATA RUNS [--rows supervised ws ema ...] [--seeds 0 1 2] [--jobs 2]
+        [--picture docs/pictures/semi.png]
 
 Each run is `ssns run` in RUNS. The supervised rows see as many labelled patches as those that learn from unlabelled
 raw, or take as long. With --jobs 2, two runs go on at a time, each on one thread.
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON of what runs have given; %(default)s")
+    parser.add_argument("--picture", type=Path, help="PNG of VOI sums and learning curves")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     done = read(arguments.results)
@@ -154,6 +156,8 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: train(arguments.data, arguments.runs, arguments.results, *run), wanted))
     print_tables(read(arguments.results))
+    if arguments.picture is not None:
+        draw(arguments.picture, read(arguments.results))
 
 
 def train(data: Path, runs: Path, kept: Path, name: str, seed: int) -> None:
@@ -190,7 +194,7 @@ def print_tables(found: Results) -> None:
     """Mean and spread over the seeds that are done, and the learning curve of each run, in Markdown."""
     columns = ("row", "seeds", "VOI split", "VOI merge", "VOI sum", "of labels alone", "ARAND", "CREMI")
     print(f"| {' | '.join((*columns, 'validation VOI sum', 'training, min'))} |\n{'|---' * (len(columns) + 2)}|")
-    done = {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
+    done = by_row(found)
     for name, runs in done.items():
         if runs:
             cells = [shown([run[key] for run in runs]) for key in (*SCORES, "validation")]
@@ -206,6 +210,11 @@ def print_tables(found: Results) -> None:
             print(f"| {name} | {run['seed']} | {curve} | {commit} | {run['processor']} |")
 
 
+def by_row(found: Results) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each row, by seed."""
+    return {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
+
+
 def of_labels_alone(found: Results, name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """VOI sum as a share of that of labels alone, of the same seeds; not before these are all there."""
     beside = [[found.get(run_name(row, run["seed"])) for run in runs] for row in ROWS[name].beside]
@@ -213,6 +222,32 @@ def of_labels_alone(found: Results, name: str, runs: Sequence[Mapping[str, Any]]
         return "–"
     sums = [np.mean([run["voi_sum"] for run in each if run]) for each in beside]
     return f"{np.mean([run['voi_sum'] for run in runs]) / min(sums):.2f}"
+
+
+def draw(path: Path, found: Results) -> None:
+    """VOI sums on the test part, a dot for each seed, and learning curves, of means; rows of half the steps below."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    done = {name: runs for name, runs in by_row(found).items() if runs}
+    halves = [name for name in done if ROWS[name].changes.get("training.steps") == HALF["training.steps"]]
+    groups = [[name for name in done if name not in halves], halves]
+    figure = Figure(figsize=(15, 2 + 0.4 * len(done)), dpi=100, layout="constrained")
+    axes = figure.subplots(2, 2, squeeze=False, height_ratios=[len(names) + 2 for names in groups])
+    for (sums, curves), names in zip(axes, groups, strict=True):
+        for place, name in enumerate(names):
+            colour = colormaps["tab20"](place)
+            values = [run["voi_sum"] for run in done[name]]
+            sums.plot(values, [place] * len(values), "o", color=colour)
+            sums.plot(np.mean(values), place, "|", color=colour, markersize=18)
+            steps, heights = np.mean([run["curve"] for run in done[name]], axis=0).T
+            curves.plot(steps, heights, ".-", color=colour, label=name)
+        sums.set_yticks(range(len(names)), names)
+        sums.set(xlabel="VOI sum, test", ylim=(len(names) - 0.5, -0.5))
+        sums.grid(axis="both", alpha=0.3)
+        curves.set(xlabel="step (of the last training)", ylabel="VOI sum, validation", xlim=(0, None), ylim=(0.4, 0.9))
+        curves.legend(fontsize=7, ncols=2)
+    figure.savefig(path)
 
 
 def results(run: Path, seed: int) -> dict[str, Any] | None:
