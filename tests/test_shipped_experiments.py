@@ -1,5 +1,6 @@
 """Every experiment that ships is read, resolved, and trains for one step on synthetic EM in place of its volumes."""
 
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssns.checkpoint import load_checkpoint
+from ssns.cli import split_arguments
 from ssns.commands.pretrain import pretrain_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.teach import teach_experiment
@@ -56,6 +58,11 @@ def test_it_is_valid_and_says_only_what_differs(path, data):
         ("ac3-5l-200u-ema", "ac3", "unlabelled", (256, 1024, 1024), (156, 0, 0), (256, 1024, 1024)),
         ("ac3-5l-200u-ema", "ac4", "unlabelled", (100, 1024, 1024), (0, 0, 0), (100, 1024, 1024)),
         ("ac3-5l-200u-ema", "ac3", "test", (256, 1024, 1024), (206, 0, 0), (256, 1024, 1024)),
+        ("kasthuri15-10l", "ac4", "labelled", (100, 1024, 1024), (0, 0, 0), (10, 1024, 1024)),
+        ("kasthuri15-50l-200u", "ac4", "labelled", (100, 1024, 1024), (0, 0, 0), (50, 1024, 1024)),
+        ("kasthuri15-50l-200u", "ac3", "unlabelled", (256, 1024, 1024), (156, 0, 0), (256, 1024, 1024)),
+        ("kasthuri15-100l", "ac4", "labelled", (100, 1024, 1024), (0, 0, 0), (100, 1024, 1024)),
+        ("kasthuri15-100l-200u", "ac4", "unlabelled", (100, 1024, 1024), (0, 0, 0), (100, 1024, 1024)),
         ("cremi-c-10l-200u-ws", "c", "labelled", (125, 1024, 1024), (0, 256, 256), (10, 768, 768)),
         ("cremi-c-10l-200u-ema", "c_plus", "unlabelled", (125, 1024, 1024), (25, 0, 0), (125, 1024, 1024)),
         ("cremi-c-10l-200u-ema-ramp", "c", "test", (125, 1024, 1024), (75, 0, 0), (125, 1024, 1024)),
@@ -67,6 +74,18 @@ def test_splits_of_the_paper(name, volume, role, shape, start, stop):
     experiment = load_experiment(FOLDER / "paper" / f"{name}.toml")
     (region,) = getattr(experiment.volumes[volume], role)
     assert region.boxes(Box.of_shape(shape)) == (Box(start, stop),)
+
+
+@pytest.mark.usefixtures("data")
+def test_rows_of_the_benchmark_are_valid(monkeypatch):
+    benchmarks = FOLDER.parent / "benchmarks"
+    monkeypatch.syspath_prepend(benchmarks)
+    rows = runpy.run_path(str(benchmarks / "semi.py"))["ROWS"]
+    for row in rows.values():
+        options = [word for key, value in row.changes.items() for word in (f"--{key}", value)]
+        path, changes = split_arguments([str(FOLDER / "ac4" / row.file), *options])
+        assert load_experiment(path, changes).training.steps <= 48_000
+        assert set(row.beside) <= set(rows)
 
 
 def table_path(path, table):
@@ -92,6 +111,8 @@ def test_it_trains_for_a_step(path, data, stand_in, tmp_path):
         assert load_checkpoint(folder.best_pretrained).step == 1
     if experiment.objective.type == "pseudo_labels":
         teach_experiment(experiment)
+    if experiment.objective.type == "consistency":
+        assert experiment.objective.weight_at(0) > 0
     train_experiment(experiment)
     assert load_checkpoint(folder.best).step == 1
 
@@ -112,4 +133,6 @@ def on_stand_in(experiment, stand_in, tmp_path):
         changes["pretraining"] = {"training": step}
     if experiment.objective.type == "pseudo_labels":
         changes["objective"] = {"teacher_steps": 1}
+    if experiment.objective.type == "consistency":
+        changes["objective"] = {"warmup": 0}
     return Experiment.model_validate(merged(table, changes) | {"volumes": {"a": names | roles}})

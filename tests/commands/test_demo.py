@@ -12,7 +12,7 @@ def _small(monkeypatch):
         monkeypatch.setattr(demo, name, sections)
     loop = {"steps": 3, "patch": [4, 32, 32], "batch": 1, "optimizer": {"type": "adamw", "lr": 3e-3}}
     recipe = {
-        "network": {"type": "residual_unet", "filters": [4, 8], "unshuffle": 2, "batch_momentum": 0.05},
+        "network": {"type": "residual_unet", "filters": [4, 8], "unshuffle": 2},
         "pretraining": {"training": loop},
         "objective": {"type": "consistency", "warmup": 1},
         "training": loop,

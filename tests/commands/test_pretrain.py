@@ -19,7 +19,7 @@ from ssns.errors import UserError
 SEMI = {
     "volumes__a__unlabelled": "8:24",
     "pretraining": {"training": LOOP},
-    "objective": {"type": "consistency"},
+    "objective": {"type": "consistency", "warmup": 0},
 }
 
 
@@ -145,14 +145,14 @@ class TestConsistency:
     )
     def test_the_whole_walk(self, tmp_path, objective, capsys):
         path = make_toy(tmp_path)
-        run_experiment(toy(path, **SEMI | {"objective": {"type": "consistency"} | objective}))
+        run_experiment(toy(path, **SEMI | {"objective": {"type": "consistency", "warmup": 0} | objective}))
         folder = RunFolder.of(toy(path))
         assert folder.scores.is_file()
         assert set(load_checkpoint(folder.best).weights) == set(
             load_checkpoint(folder.best).network.build(3).state_dict()
         )
         assert "volumes.a.test overlaps volumes.a.unlabelled" in capsys.readouterr().out
-        run_experiment(toy(path, **SEMI | {"objective": {"type": "consistency"} | objective}))
+        run_experiment(toy(path, **SEMI | {"objective": {"type": "consistency", "warmup": 0} | objective}))
         told = capsys.readouterr().out
         assert "pretrain: skipped" in told
         assert "train: skipped" in told
@@ -162,7 +162,8 @@ def test_two_processes_of_torchrun_go_the_whole_way(tmp_path):
     path = make_toy(tmp_path)
     path.write_text(
         path.read_text().replace('test = "8:40"', 'test = "8:40"\nunlabelled = "8:24"')
-        + '\n[objective]\ntype = "consistency"\n[pretraining.training]\nsteps = 2\npatch = [4, 16, 16]\nbatch = 1\n'
+        + '\n[objective]\ntype = "consistency"\nwarmup = 0\n'
+        "[pretraining.training]\nsteps = 2\npatch = [4, 16, 16]\nbatch = 1\n"
         'precision = "fp32"\ndevice = "cpu"\nthreads = 1\n'
     )
     with socket.socket() as found:

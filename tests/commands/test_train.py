@@ -200,7 +200,9 @@ class TestWarnings:
     )
     def test_a_teacher_whose_statistics_have_hardly_moved(self, tmp_path, capsys, changes, warned):
         path = make_toy(tmp_path)
-        consistency = {"volumes__a__unlabelled": "8:24", "objective__type": "consistency"}
+        consistency = {
+            "volumes__a__unlabelled": "8:24", "objective__type": "consistency", "objective__warmup": 0,
+        }  # fmt: skip
         experiment = toy(path, **consistency | {"network__batch_momentum": 0.001, "training__steps": 1} | changes)
         seen = {
             name: torch.full_like(tensor, 600) if name.endswith("num_batches_tracked") else tensor

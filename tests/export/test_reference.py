@@ -24,6 +24,11 @@ FILTERS = (3, 4, 5, 6, 7)
 ENCODER = ("embed_in", "conv0", "conv1", "conv2", "conv3", "center")
 
 
+def papers(**changes):
+    """Settings of a network as the paper's code builds it."""
+    return ResidualUNetSettings(**{"batch_momentum": 0.001} | changes)
+
+
 def small(**options):
     return random_state(residual_shapes(FILTERS, **options))
 
@@ -83,7 +88,7 @@ class TestPredictions:
         imported = read_reference(write(tmp_path / "a.ckpt", state, module=module))
         raw = random_raw(2, 1, 3, 32, 48)
         assert_same(predicted(imported.checkpoint, raw), residual_output(state, raw, merge=merge))
-        expected = ResidualUNetSettings(filters=FILTERS, merge=merge)
+        expected = papers(filters=FILTERS, merge=merge)
         assert imported.checkpoint.network == expected
         assert imported.checkpoint.offsets == (NEAREST if outputs == 3 else RESTORED)
 
@@ -109,7 +114,7 @@ class TestPredictions:
     def test_of_the_papers_own_size(self, tmp_path):
         state = random_state(residual_shapes())
         imported = read_reference(write(tmp_path / "a.ckpt", state, module=True, zipped=True))
-        assert imported.checkpoint.network == ResidualUNetSettings()
+        assert imported.checkpoint.network == papers()
         raw = random_raw(1, 1, 2, 32, 32)
         assert_same(predicted(imported.checkpoint, raw), residual_output(state, raw))
 
@@ -262,11 +267,11 @@ class TestRoundTrip:
     @pytest.mark.parametrize(
         ("network", "offsets", "given"),
         [
-            (ResidualUNetSettings(), NEAREST, {}),
-            (ResidualUNetSettings(merge="none"), RESTORED, {}),
-            (ResidualUNetSettings(merge="add"), NEAREST, {}),
-            (ResidualUNetSettings(filters=FILTERS, padding="replicate"), NEAREST, {"padding": "replicate"}),
-            (ResidualUNetSettings(filters=FILTERS, upsampling="nearest"), NEAREST, {"upsampling": "nearest"}),
+            (papers(), NEAREST, {}),
+            (papers(merge="none"), RESTORED, {}),
+            (papers(merge="add"), NEAREST, {}),
+            (papers(filters=FILTERS, padding="replicate"), NEAREST, {"padding": "replicate"}),
+            (papers(filters=FILTERS, upsampling="nearest"), NEAREST, {"upsampling": "nearest"}),
         ],
     )
     def test_ours(self, tmp_path, network, offsets, given):
@@ -279,7 +284,7 @@ class TestRoundTrip:
 
 
 def ours(offsets=NEAREST, **settings):
-    network = ResidualUNetSettings(**{"filters": FILTERS} | settings)
+    network = papers(**{"filters": FILTERS} | settings)
     return Checkpoint(network, network.build(len(offsets)).state_dict(), offsets, TypeNormalization(), {})
 
 

@@ -53,6 +53,16 @@ def carried(labels, offsets, moves, **options):
     return Carried(*labels_to_affinities(labels, offsets), offsets).moved(moves, **options)
 
 
+def closed_under_turns(offsets):
+    """Offsets and what quarter turns make of them, each edge once: none whose reverse is there."""
+    closed = []
+    for z, y, x in offsets:
+        for turned in [(z, y, x), (z, -x, y), (z, -y, -x), (z, x, -y)]:
+            if turned not in closed and tuple(-o for o in turned) not in closed:
+                closed.append(turned)
+    return tuple(closed)
+
+
 def moved(labels, moves):
     for move in moves:
         labels = move.apply(labels)
@@ -157,6 +167,53 @@ class TestInterpolatingMoves:
             counted += int(judged.sum())
         assert counted > 0.05 * 6 * len(wanted) * labels.numel() / len(offsets)
         assert agreeing >= 0.98 * counted
+
+    @given(
+        shape=st.tuples(st.integers(1, 6), st.integers(40, 110), st.integers(40, 110)),
+        offsets=offset_lists,
+        family=st.sampled_from([Scale, Elastic, Rotation]),
+        seed=st.integers(0, 99),
+    )
+    @settings(max_examples=40)
+    def test_agree_at_any_size_and_with_any_offsets(self, shape, offsets, family, seed):
+        labels = cells(shape, seed, volume=2500, background=0.1)
+        move = family().draw(shape, torch.Generator().manual_seed(seed))
+        found = carried(labels, offsets, [move], keep_uncertain=True)
+        wanted, possible = labels_to_affinities(move.apply(labels), offsets)
+        assert not (found.known & ~possible).any()
+        judged = found.known & far_from_boundaries(move.apply(labels), offsets)
+        agree = ((found.affinities > 0.5) == (wanted > 0.5))[judged]
+        assert agree.sum() >= 0.98 * judged.sum()
+
+    @given(size=st.integers(3, 12), offsets=offset_lists, quarters=st.sampled_from([1, 2, 3]), seed=st.integers(0, 99))
+    @settings(max_examples=60)
+    def test_a_turn_by_right_angles_is_the_symmetry_of_the_grid(self, size, offsets, quarters, seed):
+        # Random labels, all of them boundaries: an edge that is read from a wrong place shows.
+        labels = random_labels((3, size, size), seed)
+        offsets = closed_under_turns(offsets)
+        affinities, known = labels_to_affinities(labels, offsets)
+        known &= torch.from_numpy(np.random.default_rng(seed).random(known.shape) > 0.2)
+        start = Carried(affinities, known, offsets)
+        probe = torch.arange(2 * 3 * 3).reshape(2, 3, 3)
+        turned = torch.rot90(probe, quarters, (1, 2))
+        (symmetry,) = (each for each in GRID_SYMMETRIES if torch.equal(each.apply(probe), turned))
+        wanted = start.moved([symmetry])
+        found = start.moved([Turn(90.0 * quarters)], keep_uncertain=True)
+        assert torch.equal(found.known, wanted.known)
+        torch.testing.assert_close(found.affinities[found.known], wanted.affinities[wanted.known], rtol=0, atol=1e-3)
+
+    @pytest.mark.parametrize("offsets", OFFSETS)
+    def test_agree_one_after_the_other(self, offsets):
+        for seed, families in enumerate([(Scale, Rotation, Elastic), (Elastic, Misalign, Scale), (Rotation, Fold)]):
+            labels = cells(self.SHAPE, seed, volume=2500)
+            generator = torch.Generator().manual_seed(seed)
+            moves = [family().draw(self.SHAPE, generator) for family in families]
+            found = carried(labels, offsets, moves)
+            wanted, possible = labels_to_affinities(moved(labels, moves), offsets)
+            assert not (found.known & ~possible).any()
+            assert found.known.float().mean() > 0.01
+            agree = ((found.affinities > 0.5) == (wanted > 0.5))[found.known]
+            assert agree.float().mean() >= 0.98
 
     @pytest.mark.parametrize("offsets", OFFSETS)
     # Beside a fold other tissue comes to lie: that boundary is none of those that the teacher saw.

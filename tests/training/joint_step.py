@@ -2,17 +2,19 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from toy_training import CHECKPOINT, LABELS, NETWORK, consistency, raw_patches, settings, supervised, volume
 
-from ssns.losses import BinaryCrossEntropy, Dice
+from ssns.losses import BinaryCrossEntropy, Dice, SquaredError
 from ssns.perturb import Blur, Sequence
 from ssns.sampling import Batch, LabelledPatches, RawBatch
 from ssns.training.fabric import make_fabric, sum_over_processes
 from ssns.training.loop import train
-from ssns.training.objectives import CrossSupervision, MeanTeacher, PseudoLabelObjective
+from ssns.training.objectives import CrossSupervision, MeanTeacher, PseudoLabelObjective, WeightSharing
+from ssns.training.pretrain import Pretraining
 from ssns.training.pseudo_labels import PseudoLabelled
 from ssns.training.supervised import Process, Targets
 from ssns.training.teachers import make_teacher  # noqa: F401  imported by toy_training
@@ -20,8 +22,19 @@ from ssns.training.teachers import make_teacher  # noqa: F401  imported by toy_t
 PARTS = 2
 NOTHING = Sequence(steps=())
 BALANCED = BinaryCrossEntropy(balance="channel")
-KINDS = {"supervised": BALANCED, "pseudo_labels": BALANCED, "mean_teacher": BALANCED, "cross": Dice(smooth=1.0)}
-"""What learns, and its loss of labelled patches."""
+KINDS = {
+    "supervised": BALANCED,
+    "pseudo_labels": BALANCED,
+    "weight_sharing": BALANCED,
+    "mean_teacher": BALANCED,
+    "cross": Dice(smooth=1.0),
+    "pretraining": None,
+}
+"""What learns, and its loss of labelled patches, where it has such."""
+
+TEACHERS = {
+    "weight_sharing": WeightSharing(), "mean_teacher": MeanTeacher(start="random"), "cross": CrossSupervision()
+}  # fmt: skip
 
 
 class Double(torch.nn.Module):
@@ -34,6 +47,14 @@ class Double(torch.nn.Module):
 
     def forward(self, raw):
         return self.network(raw.double())
+
+
+class HiddenMembranes:
+    """A task of pre-training that draws nothing, and whose patches count for as much as they have membranes."""
+
+    def perturb(self, patch, generator):
+        hidden = patch.raw < 0.5
+        return patch.raw.masked_fill(hidden, 0.9), hidden
 
 
 def labelled_part(number, part):
@@ -57,15 +78,19 @@ def objective_of(kind, labelled, parts, build):
     """What is minimised, of the patches of some parts."""
     if kind == "supervised":
         return labelled
+    unlabelled = lambda number: joined([unlabelled_part(number, part) for part in parts], RawBatch)  # noqa: E731
+    if kind == "pretraining":
+        settings = SimpleNamespace(task=HiddenMembranes(), clean=NOTHING, loss=SquaredError())
+        return Pretraining(build(1), unlabelled, settings=settings, process=labelled.process)
     if kind == "pseudo_labels":
         bold = np.arange(LABELS.max() + 1, dtype=np.uint32) // 2
         sampler = lambda number: joined([labelled_part(number + 7, part) for part in parts], Batch)  # noqa: E731
         return PseudoLabelled(labelled, sampler, bold, PseudoLabelObjective(weight=0.5))
     return consistency(
         labelled=labelled,
-        sampler=lambda number: joined([unlabelled_part(number, part) for part in parts], RawBatch),
+        sampler=unlabelled,
         build=build,
-        teacher={"mean_teacher": MeanTeacher(start="random"), "cross": CrossSupervision()}[kind],
+        teacher=TEACHERS[kind],
         clean=NOTHING,
         strong=Sequence(steps=(Blur(sigma=(1, 1), size=3),)),
     )
@@ -79,7 +104,7 @@ def gradients(kind, folder, normalization):
     parts = range(PARTS) if fabric.world_size == 1 else [fabric.global_rank]
     torch.manual_seed(0)
     network = NETWORK.model_copy(update={"normalization": normalization})
-    build = lambda: Double(network.build(3))  # noqa: E731
+    build = lambda channels=3: Double(network.build(channels))  # noqa: E731
     process = Process(torch.device("cpu"), 0, fabric.global_rank, sum_over_processes(fabric))
     labelled = supervised(network=build(), augmentation=NOTHING, loss=KINDS[kind], process=process)
     labelled.sampler = lambda number: joined([labelled_part(number, part) for part in parts], Batch)

@@ -173,6 +173,11 @@ class TestTerms:
         found = [objective.weight * objective.ramp.share(step) for step in (0, 50_000, 100_000, 300_000)]
         assert found == pytest.approx([6.7379e-4, 0.02865, 0.1, 0.1], rel=1e-3)
 
+    def test_the_ramp_begins_where_the_warm_up_ends(self):
+        objective = ConsistencyObjective(weight=2.0, warmup=10, ramp=SigmoidRamp(steps=4))
+        found = [objective.weight_at(step) for step in (9, 10, 12, 14, 100)]
+        assert found == pytest.approx([0.0, 2 * math.exp(-5), 2 * math.exp(-5 / 4), 2.0, 2.0])
+
     def test_the_weight_multiplies(self):
         values = []
         for weight, share in ((1.0, 1.0), (0.5, math.exp(-5 / 4))):
@@ -213,12 +218,57 @@ class TestTerms:
             objective = oracle(sure=sure, confidence=0.9, strong=Sequence(steps=(Noise(),)))
             assert (max(losses(objective, 3)) > 0) == counted
 
-    def test_several_views_are_averaged(self):
+    def test_sure_targets_are_those_near_one_and_near_zero(self):
+        objective = oracle(confidence=0.8)
+        taught = (
+            torch.tensor([0.0, 0.19, 0.21, 0.5, 0.79, 0.81, 1.0]).reshape(1, 1, 1, 1, 1, 7).expand(1, 1, 3, 4, 4, 7)
+        )
+        _, known = objective._carried(taught, [Patch(torch.zeros(4, 4, 7))])
+        inside = known[0, 0, 1, 1, 1]  # each edge there has both ends
+        assert inside.tolist() == [True, True, False, False, False, True, True]
+
+    def test_several_views_differ_and_are_averaged(self):
         objective = oracle(views=3, strong=Sequence(steps=(Noise(),)))
         seen = []
-        objective.network.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
-        assert objective.loss(objective.draw(0), 0)["consistency"] > 0
-        assert seen[-1][:2] == (1, 4)  # one labelled patch and three views
+        objective.network.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
+        batch = objective.draw(0)
+        found = objective.loss(batch, 0)["consistency"]
+        (_labelled, views), output = seen[-1]
+        logits = output[0, 1:]  # the first one is of the labelled patch
+        assert len(views) == len(logits) == 3
+        assert not torch.equal(views[0], views[1])
+        assert not torch.equal(views[1], views[2])
+        generator = objective.labelled.process.generator(0, 1)
+        (clean,) = (
+            objective._cleaned(patch, generator) for patch in objective.labelled.process.patches(batch.unlabelled)
+        )
+        target, known = objective._carried(objective._taught(clean.raw[None, None], generator), [clean])
+        each = [SQUARED(one[None], target[0], known[0]) for one in logits]
+        assert max(each) > min(each)
+        torch.testing.assert_close(found, torch.stack(each).mean())
+
+    def test_what_the_clean_perturbations_hid_is_not_asked_for(self):
+        fold = Sequence(steps=(Fold(sections=(4, 4), half_width=(4, 4), reach=5),))
+        objective = oracle(clean=fold, strong=Sequence(steps=()))
+        (patch,) = objective.labelled.process.patches(objective.draw(0).unlabelled)
+        clean = objective._cleaned(patch, torch.Generator().manual_seed(0))
+        assert clean.valid is not None
+        assert not clean.valid.all()
+        _, known = objective._carried(torch.ones(1, 1, 3, *SHAPE), [objective._view(clean, torch.Generator())])
+        assert not known[0, 0][:, ~clean.valid].any()
+
+    def test_the_teacher_works_in_the_precision_of_training(self):
+        kinds = []
+        objective = consistency(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+        teach = objective.teacher.logits
+
+        def logits(view):
+            kinds.append((found := teach(view)).dtype)
+            return found
+
+        objective.teacher.logits = logits
+        assert objective.loss(objective.draw(0), 0)["consistency"].dtype == torch.float32
+        assert kinds == [torch.bfloat16]
 
     def test_gradients_reach_the_student_only(self):
         objective = consistency(teacher=MeanTeacher(start="random"))

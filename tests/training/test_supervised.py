@@ -52,16 +52,18 @@ class TestAugmentation:
         torch.testing.assert_close((raw[:, 0] * 4096).long(), labels.long(), rtol=0, atol=0)
         assert not torch.equal(labels, torch.from_numpy(batch.labels))
 
-    def test_draws_depend_on_seed_and_number_alone(self):
+    def test_draws_depend_on_seed_rank_and_number_alone(self):
         noise = Sequence(steps=(Noise(),))
         batch = supervised().draw(0)[0]
         images = {}
-        for name, seed, number in [("a", 0, 0), ("b", 0, 0), ("number", 0, 1), ("seed", 1, 0)]:
+        for name, seed, rank, number in [
+            ("a", 0, 0, 0), ("b", 0, 0, 0), ("number", 0, 0, 1), ("seed", 1, 0, 0), ("rank", 0, 1, 0),
+        ]:  # fmt: skip
             torch.manual_seed(len(images))
-            images[name] = supervised(seed=seed, augmentation=noise).augmented(batch, number)[0]
+            images[name] = supervised(seed=seed, rank=rank, augmentation=noise).augmented(batch, number)[0]
         assert torch.equal(images["a"], images["b"])
-        assert not torch.equal(images["a"], images["number"])
-        assert not torch.equal(images["a"], images["seed"])
+        for name in ("number", "seed", "rank"):
+            assert not torch.equal(images["a"], images[name])
         first, second = images["a"] - torch.from_numpy(batch.raw)
         assert not torch.equal(first, second)
 

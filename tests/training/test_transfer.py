@@ -32,6 +32,8 @@ class TestParts:
         assert len(found.loaded) == 92
         assert sum(parameter.numel() for parameter in found.parameters) == 911_192
         assert not found.missing
+        assert len(found.anew) == 204 - 92
+        assert str(found) == "92 tensors taken over, 112 of parts that transfer.parts does not name begin anew"
 
     @pytest.mark.parametrize(
         ("parts", "left"),
@@ -67,6 +69,16 @@ class TestReport:
         weights = source.state_dict()
         del weights["embed_in.0.bias"]
         assert transfer_weights(network, weights, TransferSettings()).missing == {"embed_in.0.bias": "absent"}
+
+    @pytest.mark.parametrize("parts", ["encoder", "encoder_decoder", "all"])
+    def test_each_tensor_of_both_networks_is_accounted_for(self, parts):
+        source, network = built(0, 1, merge="none"), built(1)
+        weights = source.state_dict() | {"another.weight": torch.zeros(1)}
+        found = transfer_weights(network, weights, TransferSettings(parts=parts))
+        told = found.to_dict()
+        assert sorted([*told["loaded"], *told["missing"], *told["anew"]]) == sorted(network.state_dict())
+        assert sorted([*told["loaded"], *told["unused"]]) == sorted(weights)
+        assert "another.weight" in told["unused"]
 
 
 class TestFreezing:

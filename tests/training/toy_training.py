@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,20 @@ def raw_patches(batch=2, seed=0, **changes):
     )
 
 
-def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None, build=None, accumulate=1, **changes):
+def consistency(
+    network_seed=0,
+    *,
+    network=NETWORK,
+    labelled=None,
+    sampler=None,
+    build=None,
+    accumulate=1,
+    autocast=nullcontext,
+    **changes,
+):
     """Students of two levels and a mean teacher whose student sees noise and mirror images."""
     torch.manual_seed(network_seed)
-    table = {"strong": Sequence(steps=(FlipTranspose(), Noise())), "cut_mix": None}
+    table = {"strong": Sequence(steps=(FlipTranspose(), Noise())), "cut_mix": None, "warmup": 0}
     settings = ConsistencyObjective(**(table | changes))
     students, teacher = make_teacher(settings.teacher, build or (lambda: network.build(3)), settings.batch)
     return Consistency(
@@ -85,6 +96,7 @@ def consistency(network_seed=0, *, network=NETWORK, labelled=None, sampler=None,
         sampler=sampler or raw_patches(),
         settings=settings,
         accumulate=accumulate,
+        autocast=autocast,
     )
 
 

@@ -32,7 +32,7 @@ LABELLED, VALIDATION, UNLABELLED, TEST = "0:5", "5:21", "0:29", "29:64"
 LOOP: dict[str, Any] = {"patch": [8, 96, 96], "batch": 1, "optimizer": {"type": "muon", "lr": 2e-3}}
 RECIPE: dict[str, Any] = {
     "normalization": {"type": "percentile", "sections": "levelled"},
-    "network": {"type": "residual_unet", "filters": [16, 32, 48], "unshuffle": 2, "batch_momentum": 0.05},
+    "network": {"type": "residual_unet", "filters": [16, 32, 48], "unshuffle": 2},
     "pretraining": {"training": LOOP | {"steps": 50}},
     "objective": {"type": "consistency", "warmup": 200},
     "training": LOOP | {"steps": 550, "validate_every": 275},

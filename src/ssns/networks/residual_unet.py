@@ -25,7 +25,7 @@ Initializer = Literal["kaiming_normal", "kaiming_uniform", "xavier_normal", "xav
 
 
 class ResidualUNet(nn.Module):
-    """Residual symmetric U-Net; the defaults are the paper's (1,555,471 parameters).
+    """Residual symmetric U-Net; the defaults are the paper's (1,555,471 parameters), but for ``batch_momentum``.
 
     Args:
         in_channels: Channels of the input.
@@ -58,7 +58,7 @@ class ResidualUNet(nn.Module):
         upsampling: Upsampling = "transpose",
         padding: Padding = "zeros",
         normalization: Normalization = "batch",
-        batch_momentum: float = 0.001,
+        batch_momentum: float = 0.05,
         activation: str = "elu",
         initializer: Initializer = "kaiming_normal",
         unshuffle: int = 1,

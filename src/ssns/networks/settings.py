@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ResidualUNetSettings(Component):
-    """The residual symmetric U-Net; the defaults are the paper's."""
+    """The residual symmetric U-Net; the defaults are the paper's, but for the momentum of batch normalisation."""
 
     type: Literal["residual_unet"] = "residual_unet"
     filters: tuple[PositiveInt, ...] = Field(
@@ -33,7 +33,7 @@ class ResidualUNetSettings(Component):
         "batch", description="Batch normalisation, or groups of 8 channels or a few more."
     )
     batch_momentum: float = Field(
-        0.001, gt=0, le=1, description="Momentum of the running statistics; short runs need more, as 0.05."
+        0.05, gt=0, le=1, description="Momentum of the running statistics; the paper's, 0.001, is for long runs."
     )
     activation: str = Field("elu", description="elu, relu, or leaky with its slope: leaky0.1.")
     initializer: Literal["kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform"] = Field(

@@ -60,7 +60,10 @@ class MeanTeacher(Component):
 
 
 class CrossSupervision(Component):
-    """Two students, each the other's teacher (Chen et al. 2021, arXiv:2106.01226); the first one predicts."""
+    """Two students, each the other's teacher (Chen et al. 2021, arXiv:2106.01226); the first one predicts.
+
+    Targets are affinities, of unperturbed patches; there, classes that the other network takes for most probable.
+    """
 
     type: Literal["cross"] = "cross"
     statistics: Statistics = Field("running", description="Batch normalisation of targets.")
@@ -215,7 +218,7 @@ class ConsistencyObjective(Component):
     )
     weight: float = Field(1.0, ge=0, description="Of the consistency, beside 1 for the labelled loss.")
     ramp: Ramp = Field(Steady(), description="How the weight rises after the warm-up.")
-    warmup: int = Field(0, ge=0, description="Steps of labelled patches alone before the consistency begins.")
+    warmup: int = Field(750, ge=0, description="Steps of labelled patches alone before the consistency begins.")
     confidence: float | None = Field(
         None,
         ge=0.5,

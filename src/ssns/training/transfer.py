@@ -24,24 +24,31 @@ class Transfer:
     Attributes:
         loaded: Names of tensors that were taken over.
         missing: Wanted, but not there, with the reason.
+        anew: Those of the network that are in no part that was asked for, and begin with random values.
+        unused: Offered, and not taken.
         parameters: Those of the network that were taken over.
     """
 
     loaded: tuple[str, ...]
     missing: Mapping[str, str]
+    anew: tuple[str, ...]
+    unused: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
 
     def __str__(self) -> str:
         """One line for the user."""
         line = f"{len(self.loaded)} tensors taken over"
-        if not self.missing:
-            return line
-        (name, reason), *_ = self.missing.items()
-        return f"{line}, {len(self.missing)} not, such as {name} ({reason})"
+        if self.missing:
+            (name, reason), *_ = self.missing.items()
+            line += f", {len(self.missing)} not, such as {name} ({reason})"
+        if self.anew:
+            line += f", {len(self.anew)} of parts that transfer.parts does not name begin anew"
+        return line
 
     def to_dict(self) -> dict[str, Any]:
-        """What was taken over and what was not, JSON-ready."""
-        return {"loaded": list(self.loaded), "missing": dict(self.missing)}
+        """What was taken over and what was not, JSON-ready: each tensor of the network is in one of the first three."""
+        told = {"loaded": list(self.loaded), "missing": dict(self.missing), "anew": list(self.anew)}
+        return told | {"unused": list(self.unused)}
 
 
 def transfer_weights(network: nn.Module, weights: Mapping[str, Tensor], settings: TransferSettings) -> Transfer:
@@ -73,7 +80,8 @@ def transfer_weights(network: nn.Module, weights: Mapping[str, Tensor], settings
                 " transfer.learning_rate above 0"
             )
         _freeze(network, loaded, parameters)
-    return Transfer(loaded, missing, parameters)
+    anew = tuple(name for name in own if name not in wanted)
+    return Transfer(loaded, missing, anew, tuple(name for name in weights if name not in loaded), parameters)
 
 
 def _freeze(network: nn.Module, names: Sequence[str], parameters: Iterable[nn.Parameter]) -> None:
