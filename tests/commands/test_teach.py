@@ -13,7 +13,7 @@ from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.taught import BOX, taught_parts, taught_volumes, teachers_experiment
 from ssns.commands.teach import _tell, teach_experiment
-from ssns.commands.train import train_experiment
+from ssns.commands.train import train_experiment, untrained_channels
 from ssns.errors import UserError
 from ssns.segmentation import DEFAULT_METHOD
 from ssns.segmentation.pseudo_labels import pseudo_labels
@@ -104,6 +104,25 @@ def test_another_start_or_way_of_scoring_makes_others(taught, tmp_path):
     ]:
         with pytest.raises(UserError, match=rf"objective: {told} changed since pseudo-labels"):
             train_experiment(toy(taught, **TAUGHT, **changes))
+
+
+@pytest.mark.parametrize("sections", ["0:1", [{"z": [0, 1]}, {"z": [3, 4]}]])
+def test_isolated_sections_teach_nothing_along_z(tmp_path, capsys, sections):
+    experiment = toy(make_toy(tmp_path), **TAUGHT | {"volumes__a__labelled": sections})
+    sources = open_sources(experiment)
+    assert untrained_channels(experiment, sources) == [0]
+    teach_experiment(experiment)
+    assert "nor tell which segments of two sections are one neuron" in " ".join(capsys.readouterr().out.split())
+    ids = open_volume(RunFolder.of(experiment).pseudo_labels("a-target")).read()
+    in_sections = [set(np.unique(section)) - {0} for section in ids]
+    assert len(set().union(*in_sections)) == sum(map(len, in_sections)) > 0  # no segment is in two
+    train_experiment(experiment)
+
+
+def test_weights_that_know_all_channels_teach_them(tmp_path):
+    changes = {"volumes__a__labelled": "0:1", "transfer": {"checkpoint": "a.pt", "parts": "all"}}
+    experiment = toy(make_toy(tmp_path), **TAUGHT | changes)
+    assert untrained_channels(experiment, open_sources(experiment)) == []
 
 
 def test_training_learns_from_them(taught, capsys):

@@ -32,6 +32,16 @@ def test_what_the_bold_segmentation_alone_joins_is_not_known():
             assert (mask < inside).any() == ({1, 2} <= set(np.unique(labels)))
 
 
+def test_of_channels_that_nothing_has_trained_nothing_is_known():
+    whole, found = objective(), objective()
+    found.untrained = [0, 2]
+    batch = whole.draw(0).taught
+    (_, _, every), (_, _, known) = whole.views(batch, 0), found.views(batch, 0)
+    assert every[:, 0].any()
+    assert not known[:, [0, 2]].any()
+    assert torch.equal(known[:, 1], every[:, 1])
+
+
 def test_the_two_kinds_of_patches_are_drawn_and_perturbed_apart():
     found = objective()
     batch = found.draw(0)

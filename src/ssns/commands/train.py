@@ -248,7 +248,8 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     keep_freed_memory()
     inputs = inputs.prepared(experiment.normalization)
     ranges = {name: experiment.normalization.measure(source.raw) for name, source in inputs.all.items()}
-    _warn_of_unsupervised_channels(experiment, inputs.learned)
+    for reason in unsupervised_offsets(experiment, inputs.all).values():
+        warn(reason)
     fabric = make_fabric(experiment.training)
     fabric.launch()
     torch.manual_seed(experiment.seed)
@@ -368,7 +369,9 @@ def _pseudo_labelled(
 
     volumes, bold = taught_volumes(experiment, inputs.all, ranges)
     sampler = _labelled_patches(experiment, volumes, process, stream=TAUGHT)
-    return PseudoLabelled(_supervised(experiment, inputs, ranges, network, process), sampler, bold, objective)
+    untrained = untrained_channels(experiment, inputs.all)
+    labelled = _supervised(experiment, inputs, ranges, network, process)
+    return PseudoLabelled(labelled, sampler, bold, objective, untrained=untrained)
 
 
 def _supervised(
@@ -411,23 +414,34 @@ def _labelled_patches(
     )
 
 
-def _warn_of_unsupervised_channels(experiment: Experiment, learned: dict[str, Source]) -> None:
-    """Say which affinities no labels, or no patch, are large enough to supervise."""
-    labelled = [source.boxes("labelled") for source in learned.values()]
+def untrained_channels(experiment: Experiment, sources: dict[str, Source]) -> list[int]:
+    """Channels that are random in a network which labels alone have taught: nothing it says of them is taught on."""
+    if experiment.transfer.checkpoint is not None and experiment.transfer.parts == "all":
+        return []
+    unsupervised = unsupervised_offsets(experiment, sources)
+    return [channel for channel, offset in enumerate(experiment.learned_offsets) if offset in unsupervised]
+
+
+def unsupervised_offsets(experiment: Experiment, sources: dict[str, Source]) -> dict[Triple, str]:
+    """The offsets that no labels, or no patch, are large enough to supervise, each with what to say of it."""
+    found = {}
+    labelled = [source.boxes("labelled") for source in sources.values()]
     patch = experiment.training.patch
     inside = zip(patch, experiment.network.extents.shrink, strict=True)  # the one end is where the network predicts
     reach = [extent - lost for extent, lost in inside]
     for offset in experiment.learned_offsets:
         if not any(_supervise(boxes, offset) for boxes in labelled):
-            warn(
-                f"offset {list(offset)}: no labels hold both ends of such an edge, so this channel is not"
-                " trained (isolated sections cannot supervise affinities along z): label neighbouring sections"
+            found[offset] = (
+                f"offset {list(offset)}: no labels hold both ends of such an edge, so this channel is not trained"
+                " (isolated sections cannot supervise affinities along z, nor tell which segments of two sections are"
+                " one neuron): label neighbouring sections"
             )
         elif experiment.outside == "masked" and not all(abs(o) < n for o, n in zip(offset, reach, strict=True)):
-            warn(
+            found[offset] = (
                 f"offset {list(offset)}: no patch holds both ends of such an edge, so this channel is not trained, as"
                 f" training.patch is {list(patch)}: make it larger, or leave the offset out"
             )
+    return found
 
 
 def _supervise(boxes: Sequence[Box], offset: Triple) -> bool:

@@ -8,7 +8,7 @@ segments, or at background, is not; of the rest nothing is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,7 @@ class PseudoLabelled:
         sampler: ``sampler(n)`` gives the pseudo-labelled batch n, with cautious ids.
         bold: The bold segment of each cautious one (n + 1,).
         settings: Of the objective.
+        untrained: Channels of which pseudo-labels know nothing.
     """
 
     def __init__(
@@ -55,12 +56,15 @@ class PseudoLabelled:
         sampler: Callable[[int], Batch],
         bold: NDArray[np.integer],
         settings: PseudoLabelObjective,
+        *,
+        untrained: Sequence[int] = (),
     ) -> None:
         self.network: nn.Module = labelled.network
         self.labelled = labelled
         self.sampler = sampler
         self.bold = torch.from_numpy(bold.astype(np.int32)).to(labelled.process.device)
         self.settings = settings
+        self.untrained = list(untrained)
         self.targets = replace(labelled.targets, border="none")  # background is where the teacher saw membranes
 
     @property
@@ -90,7 +94,9 @@ class PseudoLabelled:
         raw, ids, valid = self.labelled.augmented(batch, number, TAUGHT)
         cautious, known = self.targets.of(ids, valid)
         bold, _ = self.targets.of(self.bold[ids], valid)
-        return raw, cautious, known & (cautious == bold)
+        known = known & (cautious == bold)
+        known[:, self.untrained] = False
+        return raw, cautious, known
 
     def after_update(self, step: int) -> None:
         """Nothing follows the network here."""
