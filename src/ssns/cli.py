@@ -40,7 +40,7 @@ IMPORT_EPILOG = (
 
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment file (TOML).")]
-Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs, not only their size and time.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs even where size and time are the same, or they are large.")]
 Sweep = Annotated[
     bool,
     typer.Option(

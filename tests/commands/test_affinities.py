@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from toy_experiment import LABELS, RAW, TOML, make_toy, touch, toy
+from toy_experiment import LABELS, RAW, TOML, make_toy, toy
 
 from ssns.affinities import NEAREST, labels_to_affinities
 from ssns.commands.evaluate import evaluate_experiment
@@ -62,8 +62,9 @@ def test_others_make_the_segments_anew(path, capsys):
     segment_experiment(toy(path))
     segment_experiment(toy(path))
     assert capsys.readouterr().out.count("skipped") == 3  # the sweep and two parts
-    touch(path.with_name("affinities.h5"))
-    with pytest.raises(UserError, match="was made before a change of affinities"):
+    with h5py.File(path.with_name("affinities.h5"), "a") as file:
+        file["affs"][0, 20, 20, 20] = 0.5
+    with pytest.raises(UserError, match="was made before a change of the data of affinities"):
         evaluate_experiment(toy(path))
     segment_experiment(toy(path))
     evaluate_experiment(toy(path))

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from toy_experiment import LABELS, make_toy, touch, toy, write_affinities
+from toy_experiment import LABELS, change_voxel, make_toy, touch, toy, write_affinities
 
 from ssns.commands.evaluate import evaluate_experiment
 from ssns.commands.inputs import open_sources, parts
@@ -171,7 +171,7 @@ def test_traced_skeletons_come_before_those_of_labels(path, capsys):
     (path.with_name("traced") / "a.swc").write_text("1 0 48 36 600 1 -1\n2 0 48 36 900 1 1\n")
     rows = evaluate_experiment(experiment)
     assert [row.get("erl_nm") for row in rows.values()] == [None, 300, None]
-    assert "because of parts.a-test.skeletons.a.swc" in capsys.readouterr().out
+    assert "because of the data of parts.a-test.skeletons.a.swc" in capsys.readouterr().out
 
 
 def test_without_a_voxel_size_there_are_fewer_scores(path):
@@ -231,12 +231,16 @@ def test_what_another_version_wrote_is_scored_again(path, capsys, monkeypatch):
     assert "evaluate: again, because of format" in capsys.readouterr().out
 
 
-def test_touched_labels_score_again(path, capsys):
+def test_other_labels_score_again_and_copied_ones_do_not(path, capsys):
     segmented(toy(path))
     evaluate_experiment(toy(path))
     touch(path.with_name("labels.tif"))
     evaluate_experiment(toy(path))
-    assert "because of parts.a-test.labels, parts.a-validation.labels" in capsys.readouterr().out
+    assert "evaluate: skipped" in capsys.readouterr().out
+    change_voxel(path.with_name("labels.tif"))
+    evaluate_experiment(toy(path))
+    told = "because of the data of parts.a-test.labels, the data of parts.a-validation.labels"
+    assert told in capsys.readouterr().out
 
 
 def test_a_target_is_shown_and_not_scored(path):

@@ -56,7 +56,7 @@ def test_the_paper_s_code_has_no_network_of_two_levels(best, tmp_path, capsys):
 
 
 def test_a_checkpoint_of_the_paper_s_code_comes_back_to_the_bit(tmp_path, capsys):
-    network = ResidualUNetSettings(filters=(4, 4, 4, 4, 4))
+    network = ResidualUNetSettings(filters=(4, 4, 4, 4, 4), batch_momentum=0.001)
     offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
     weights = network.build(3).state_dict()
     save_checkpoint(tmp_path / "a.pt", Checkpoint(network, weights, offsets, TypeNormalization(), {}))

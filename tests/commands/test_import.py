@@ -60,7 +60,9 @@ def test_settings_that_weights_do_not_tell(tmp_path):
     ]
     assert call("import", path, "-o", output, *changes) == 0
     checkpoint = load_checkpoint(output)
-    assert checkpoint.network == ResidualUNetSettings(filters=FILTERS, upsampling="nearest", padding="replicate")
+    assert checkpoint.network == ResidualUNetSettings(
+        filters=FILTERS, upsampling="nearest", padding="replicate", batch_momentum=0.001
+    )
     assert checkpoint.offsets == ((-1, 0, 0), (0, -2, 0), (0, 0, -2))
 
 

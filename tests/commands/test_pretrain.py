@@ -101,7 +101,7 @@ class TestTransfer:
         assert "train: skipped" in capsys.readouterr().out
         change_checkpoint(RunFolder.of(toy(path)).best_pretrained)
         train_experiment(toy(path, **changes))
-        assert "train: start.blake2b changed" in capsys.readouterr().out
+        assert "train: the data of start changed" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("changes", "told"),

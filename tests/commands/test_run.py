@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
-from toy_experiment import LABELS, make_toy, touch, toy
+from toy_experiment import LABELS, change_voxel, make_toy, touch, toy
 
 from ssns.affinities import NEAREST, labels_to_affinities
 from ssns.commands.run import run_experiment
@@ -92,15 +92,23 @@ def test_a_change_of_settings_redoes_what_follows_from_it(finished, capsys, chan
     assert stages_done(capsys.readouterr().out) == expected
 
 
-def test_a_touched_input_counts_as_changed_unless_its_data_are_compared(finished, capsys):
-    touch(finished.with_name("raw.tif"))
-    touch(finished.with_name("labels.tif"))
-    run_experiment(toy(finished), verify=True)
+@pytest.mark.parametrize("verify", [False, True])
+def test_of_copied_inputs_the_data_count(finished, capsys, verify):
+    for name in ("raw.tif", "labels.tif"):
+        touch(finished.with_name(name))
+    run_experiment(toy(finished), verify=verify)
     assert stages_done(capsys.readouterr().out) == []
-    run_experiment(toy(finished))
-    assert stages_done(capsys.readouterr().out) == []
+    change_voxel(finished.with_name("raw.tif"))
+    run_experiment(toy(finished), verify=verify)
+    assert stages_done(capsys.readouterr().out) == ["train", "predict", "sweep", "segment", "evaluate"]
+
+
+def test_of_inputs_too_large_to_be_hashed_the_time_counts(finished, capsys, monkeypatch):
+    monkeypatch.setattr("ssns.commands.stamps.HASHED_BYTES", 1000)
+    run_experiment(toy(finished, seed=2))
+    capsys.readouterr()
     touch(finished.with_name("raw.tif"))
-    run_experiment(toy(finished))
+    run_experiment(toy(finished, seed=2))
     assert stages_done(capsys.readouterr().out) == ["train", "predict", "sweep", "segment", "evaluate"]
 
 

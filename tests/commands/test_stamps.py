@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from ssns.commands.stamps import HASHED_BYTES, Stamp
+from ssns.commands.stamps import HASHED_BYTES, Stamp, shown
 
 
 def differences(before, now, folder):
@@ -73,6 +73,37 @@ def test_data_are_hashed_to_be_kept_and_not_to_be_compared_unless_asked(verify, 
     assert stamp.key
     assert sorted(hashed_up_to) == asked
     assert json.loads(stamp.path.read_text())["raw"]["blake2b"] == "s"
+
+
+@pytest.mark.parametrize(("data", "changed"), [("s", []), ("t", ["raw.blake2b"])])
+def test_of_copies_the_data_decide(data, changed, tmp_path, capsys):
+    stamps = {}
+    for name, now, digest in (("before", 5, "s"), ("after", 6, data)):
+
+        def describe(hash_up_to, now=now, digest=digest):
+            return {"a": 1, "raw": state(modified_ns=now, **({"blake2b": digest} if hash_up_to else {}))}
+
+        stamps[name] = Stamp(tmp_path / "x.stamp.json", describe)
+    stamps["before"].write()
+    assert stamps["after"].differences() == changed
+    assert stamps["after"].holds(tmp_path, "x") == (not changed)
+    told = capsys.readouterr().out
+    assert ("up to date" in told) if not changed else ("again, because of the data of raw\n" in told)
+    assert json.loads(stamps["after"].path.read_text())["raw"]["modified_ns"] == (5 if changed else 6)
+
+
+def test_where_settings_changed_too_no_data_are_read(tmp_path):
+    Stamp(tmp_path / "x.stamp.json", lambda _: {"a": 1, "raw": state(blake2b="s")}).write()
+    asked = []
+    stamp = Stamp(tmp_path / "x.stamp.json", lambda most: asked.append(most) or {"a": 2, "raw": state(modified_ns=6)})
+    assert stamp.differences() == ["a", "raw"]
+    assert asked == [0]
+
+
+def test_changes_are_told_in_the_users_words():
+    changes = ["settings.training.steps", "volumes.a.raw.blake2b", "parts.b.affinities.made_at", "c", "d"]
+    told = "training.steps, the data of volumes.a.raw, the data of parts.b.affinities, c and 1 more"
+    assert shown(changes) == told
 
 
 def test_a_stamp_is_gone_while_the_work_is_done_and_stays_away_if_it_fails(tmp_path):

@@ -68,7 +68,7 @@ def test_it_is_skipped_until_something_it_depends_on_changes(taught, capsys):
     assert "teach: skipped" in capsys.readouterr().out
     teach_experiment(toy(taught, **TAUGHT | {"objective": TAUGHT["objective"] | {"margin": 0.2}}))
     told = capsys.readouterr().out
-    assert "teach: again, because of margin" in told
+    assert "teach: again, because of objective.margin" in told
     assert "train: skipped" in told
     teach_experiment(toy(taught, **TAUGHT))
 
@@ -99,8 +99,8 @@ def test_another_start_or_way_of_scoring_makes_others(taught, tmp_path):
     start = tmp_path / "start.pt"
     start.write_bytes((RunFolder.of(toy(taught)).teaching / "train" / "best.pt").read_bytes())
     for changes, told in [
-        ({"scoring": "excluded"}, "settings.scoring"),
-        ({"transfer__checkpoint": str(start)}, "settings.transfer.checkpoint, start"),
+        ({"scoring": "excluded"}, "scoring"),
+        ({"transfer__checkpoint": str(start)}, "transfer.checkpoint, start"),
     ]:
         with pytest.raises(UserError, match=rf"objective: {told} changed since pseudo-labels"):
             train_experiment(toy(taught, **TAUGHT, **changes))
@@ -145,7 +145,7 @@ def test_training_without_them_is_refused(tmp_path, changes, told):
 
 
 def test_training_with_those_of_other_settings_is_refused(taught):
-    with pytest.raises(UserError, match=r"objective: settings.seed changed since pseudo-labels in .*teach: run"):
+    with pytest.raises(UserError, match=r"objective: seed changed since pseudo-labels in .*teach: run"):
         train_experiment(toy(taught, **TAUGHT, seed=3))
 
 

@@ -76,7 +76,7 @@ def test_a_changed_setting_sets_the_old_training_aside(finished, capsys):
     before = folder.best.read_bytes()
     train_experiment(toy(finished, training__optimizer={"lr": 0.5}))
     told = capsys.readouterr().out
-    assert "train: settings.training.optimizer.lr changed since the last time, which is kept in" in told
+    assert "train: training.optimizer.lr changed since the last time, which is kept in" in told
     assert (folder.path / "train-1" / "best.pt").read_bytes() == before
     assert folder.best.read_bytes() != before
     train_experiment(toy(finished, training__optimizer={"lr": 0.25}))

@@ -107,6 +107,13 @@ def change_checkpoint(path: Path) -> None:
     save_checkpoint(path, replace(checkpoint, step=checkpoint.step + 1))
 
 
+def change_voxel(path: Path) -> None:
+    """One other voxel in a TIFF stack, in the middle; the size of the file stays."""
+    voxels = tifffile.imread(path)
+    voxels[tuple(n // 2 for n in voxels.shape)] += 1
+    tifffile.imwrite(path, voxels)
+
+
 def touch(path: Path) -> None:
     """Another time, the same data."""
     later = path.stat().st_mtime_ns + 10**9

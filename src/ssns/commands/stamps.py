@@ -34,8 +34,8 @@ class Stamp:
     """What something was made of; an equal stamp means that it need not be made again.
 
     It is removed before what it speaks for is touched and written after, so that a kill between never makes a half-made
-    thing look done. Without ``verify`` no data are read to compare it; what is written has the hashes of inputs of at
-    most `HASHED_BYTES` all the same.
+    thing look done. What is written has the hashes of inputs of at most `HASHED_BYTES`. Without ``verify`` these are
+    compared only where nothing but sizes and times of files differ, as of copies; else no data are read.
 
     Attributes:
         path: The file that keeps it, beside what was made.
@@ -62,19 +62,27 @@ class Stamp:
         """Names of what has changed since the stamp was written; None if there is no stamp."""
         if not self.path.is_file():
             return None
-        return list(_differences(json.loads(self.path.read_text()), json.loads(json.dumps(self.content))))
+        found = self._compared(self.content)
+        copied = found and not self._compared(self.content, files=False)
+        return self._compared(self._kept) if copied else found
+
+    def _compared(self, now: Mapping[str, Any], *, files: bool = True) -> list[str]:
+        """Names of what differs from the written stamp; sizes and times of files may be left out."""
+        return list(_differences(json.loads(self.path.read_text()), json.loads(json.dumps(now)), files=files))
 
     def write(self) -> None:
         """Keep the stamp."""
-        write_json(self.path, self._kept())
+        write_json(self.path, self._kept)
 
+    @cached_property
     def _kept(self) -> Mapping[str, Any]:
+        """What is written."""
         return self.content if self.verify else self.describe(HASHED_BYTES)
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
         """Around the work: the old stamp goes before it, the new one is written where it ends well."""
-        kept = self._kept()  # of the data that the work begins with
+        kept = self._kept  # of the data that the work begins with
         self.path.unlink(missing_ok=True)
         yield
         write_json(self.path, kept)
@@ -82,7 +90,7 @@ class Stamp:
     def holds(self, artefact: Path, name: str) -> bool:
         """Whether ``artefact`` is there and up to date, which is said under ``name``; or else what has changed.
 
-        With ``verify`` the hashes that were compared are kept, and the present times of files, for later runs.
+        Where hashes were compared these are kept, and the present times of files, for later runs.
 
         Args:
             artefact: What the stamp speaks for.
@@ -91,7 +99,7 @@ class Stamp:
         changes = self.differences()
         if changes == [] and artefact.exists():
             say(f"{name}: skipped, {artefact} is up to date")
-            if self.verify:
+            if self.verify or self._compared(self.content):
                 self.write()
             return True
         if changes:
@@ -106,8 +114,15 @@ DATA = {"blake2b", MADE_AT}
 """What tells data apart, wherever they are copied to."""
 
 
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    """Dotted names of what differs between two tables; a file, or another choice of a component, is one thing."""
+def _differences(before: Any, now: Any, name: str = "", *, files: bool = True) -> Iterator[str]:
+    """Dotted names of what differs between two tables; a file, or another choice of a component, is one thing.
+
+    Args:
+        before: One.
+        now: The other.
+        name: Of both.
+        files: Whether sizes and times of files count.
+    """
     if not (isinstance(before, dict) and isinstance(now, dict)):
         if before != now:
             yield name
@@ -116,11 +131,13 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
     names = (before.keys() | now.keys()) - left_out
     if before.get("type") != now.get("type"):
         names = {"type"}
+    elif names & FILE_STATE and not files:
+        names -= FILE_STATE
     elif names & FILE_STATE and any(before.get(key) != now.get(key) for key in names):
         yield name
         return
     for key in sorted(names):
-        yield from _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
+        yield from _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."), files=files)
 
 
 def _without_file_state(content: Any) -> Any:
@@ -132,8 +149,11 @@ def _without_file_state(content: Any) -> Any:
 
 
 def shown(changes: Sequence[str]) -> str:
-    """The first of many names of changes."""
-    return ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
+    """The first of many names of changes, as a user knows them."""
+    suffixes = tuple(f".{name}" for name in DATA)
+    names = [name.removeprefix("settings.") for name in changes]
+    names = [f"the data of {name.rpartition('.')[0]}" if name.endswith(suffixes) else name for name in names]
+    return ", ".join(names[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
 
 
 def file_state(path: Path) -> dict[str, Any]:

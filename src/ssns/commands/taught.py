@@ -116,6 +116,7 @@ def taught_stamp(
             | {"prediction": HARDWARE},
         )
         settings["training"] = learned_settings(settings["training"])
+        steps = settings["training"].pop("steps")
         volumes = {
             name: teacher.volumes[name].model_dump(mode="json", include={"labelled", "validation", "target"})
             | source.fingerprint(hash_up_to)
@@ -123,7 +124,7 @@ def taught_stamp(
         }
         return {
             "settings": settings,
-            "margin": margin,
+            "objective": {"teacher_steps": steps, "margin": margin},
             "volumes": volumes,
             "start": None if start is None else file_state(start),
         }
