@@ -142,16 +142,17 @@ class TestExitCodes:
         assert "2 blocks are missing: z 0..1, y 0..1, x 0..1" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
-        ("error", "message"),
+        ("error", "message", "code"),
         [
-            (PermissionError(13, "Permission denied", "/x"), "error: [Errno 13] Permission denied: '/x'"),
-            (KeyboardInterrupt(), "error: interrupted: the same command goes on from what is done"),
-            (ModuleNotFoundError("no", name="torch"), "error: torch is not installed: pip install 'ssns[train]'"),
+            (PermissionError(13, "Permission denied", "/x"), "error: /x: permission denied: name a place of yours", 1),
+            (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device", 1),
+            (KeyboardInterrupt(), "interrupted: the same command goes on from what is done", 130),
+            (ModuleNotFoundError("no", name="torch"), "error: torch is not installed: pip install 'ssns[train]'", 1),
         ],
     )
-    def test_troubles_of_the_machine(self, path, ran, capsys, error, message):
+    def test_troubles_of_the_machine(self, path, ran, capsys, error, message, code):
         ran.error = error
-        assert call("run", str(path)) == 1
+        assert call("run", str(path)) == code
         assert capsys.readouterr().err.startswith(message)
 
     @pytest.mark.parametrize("error", [ModuleNotFoundError("no", name="ssns.typo"), ZeroDivisionError("a bug")])

@@ -168,7 +168,12 @@ class TestReading:
             load(tmp_path, '[volumes.a]\nraw = "r"\nbackground = -1')
 
     @pytest.mark.parametrize(
-        ("content", "message"), [(b"name = ", "is not TOML"), (b"\xff\xfe", "is not TOML"), (None, "no file at")]
+        ("content", "message"),
+        [
+            (b"name = ", "is not TOML"),
+            (b"\xff\xfe", "is no text: name a TOML"),
+            (None, "no file at"),
+        ],
     )
     def test_what_is_no_file_of_toml_is_refused(self, tmp_path, content, message):
         path = tmp_path / "experiment.toml"

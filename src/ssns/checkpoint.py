@@ -173,7 +173,10 @@ def read_torch_file(path: Path) -> Any:
                 f"checkpoint: {path} holds more than tensors and numbers ({refused[1]}), and to read that may run code"
                 " of whoever wrote it: have it saved again without that"
             ) from error
-        raise UserError(f"checkpoint: {path} cannot be read as one: it is damaged, or another file") from error
+        raise UserError(
+            f"checkpoint: wanted one of ssns, got {path}, which is damaged, or another file: name another one; if it is"
+            " the last.pt of a training that was to go on, delete it to begin anew"
+        ) from error
 
 
 def _from_content(content: Mapping[str, Any]) -> Checkpoint:

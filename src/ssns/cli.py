@@ -40,7 +40,7 @@ IMPORT_EPILOG = (
 
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment file (TOML).")]
-Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs even where size and time are the same, or they are large.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Compare the data of inputs always, not only of copies.")]
 Sweep = Annotated[
     bool,
     typer.Option(
@@ -328,7 +328,7 @@ def _opened(
 ) -> Iterator[Experiment]:
     """The experiment of a command line, its run folder locked."""
     from ssns.commands.run_folder import RunFolder
-    from ssns.errors import UserError
+    from ssns.errors import Stopped
     from ssns.experiment import load_experiment
 
     path, changes = split_arguments([str(first), *context.args])
@@ -343,7 +343,7 @@ def _opened(
         with RunFolder.of(experiment).locked():
             yield experiment
     except KeyboardInterrupt as stop:
-        raise UserError("interrupted: the same command goes on from what is done") from stop
+        raise Stopped("interrupted: the same command goes on from what is done") from stop
 
 
 def split_arguments(arguments: list[str]) -> tuple[str, dict[str, Any]]:
@@ -379,12 +379,12 @@ def _toml_value(text: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: exit code 0 done, 1 error, 2 usage, 3 finished with blocks missing.
+    """Run the command line: exit code 0 done, 1 error, 2 usage, 3 finished with blocks missing, 130 stopped.
 
     Args:
         arguments: Without the name of the program; by default those of this process.
     """
-    from ssns.errors import UserError
+    from ssns.errors import Stopped, UserError
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -398,9 +398,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if extra is None:
                 raise
             message = f"{error.name} is not installed: pip install 'ssns[{extra}]' brings what is missing"
+        if isinstance(error, PermissionError):
+            message = f"{error.filename}: permission denied: name a place of yours (--runs FOLDER for run folders)"
         if "--debug" in given:
             raise
-        typer.secho(f"error: {message}", fg="red", err=True)
+        typer.secho(message if isinstance(error, Stopped) else f"error: {message}", fg="red", err=True)
         sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -15,6 +15,12 @@ class UserError(ValueError):
     """What the command line exits with."""
 
 
+class Stopped(UserError):  # noqa: N818  no error: a wish of the user or the cluster
+    """Work was asked to stop, and what is done is kept."""
+
+    exit_code: ClassVar[int] = 130
+
+
 def nearest(name: str, among: Iterable[str]) -> str:
     """`` (did you mean x?)``, or nothing where no name comes near."""
     matches = get_close_matches(name, list(among), n=1, cutoff=0.5)

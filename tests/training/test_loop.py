@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from toy_training import CHECKPOINT, LABELS, NETWORK, PATCH, RAW, fitness, settings, supervised, volume
 
-from ssns.checkpoint import load_checkpoint
+from ssns.checkpoint import load_checkpoint, save_checkpoint
 from ssns.errors import UserError
 from ssns.networks import ResidualUNetSettings
 from ssns.perturb import Sequence
@@ -105,7 +105,17 @@ class TestResumedEqualsUninterrupted:
         told = []
         run(tmp_path, network_seed=1, on_start=told.append)
         assert told[0].startswith("going on from step 5 of 8 on cpu")
+        assert told[0].endswith(" parameters")
         assert equal(outcome(tmp_path), outcome(uninterrupted))
+
+    def test_another_number_of_processes_is_told(self, tmp_path):
+        run(tmp_path, steps=4, schedule=Constant())
+        last = load_checkpoint(tmp_path / "last.pt")
+        state = dict(last.state) | {"progress": dict(last.state["progress"]) | {"processes": 2}}
+        save_checkpoint(tmp_path / "last.pt", dataclasses.replace(last, state=state))
+        told = []
+        run(tmp_path, on_start=told.append)
+        assert told[0].endswith(", 1 process (2 until now: a step has 0.5 times as many patches)")
 
     def test_after_a_failure(self, uninterrupted, tmp_path):
         def failing(network, step):

@@ -48,12 +48,16 @@ def test_negative_labels_are_refused_where_they_are_read():
 @pytest.mark.parametrize(
     ("shape", "origin", "message"),
     [
-        ((105, 16, 16), (0, 0, 0), r"labels reach z 100\.\.105 but raw ends at z 100: give their origin, or crop them"),
+        (
+            (105, 16, 16),
+            (0, 0, 0),
+            r"labels reach z 100\.\.105 but raw ends at z 100: say where they begin",
+        ),
         ((5, 16, 16), (98, 0, 0), r"labels reach z 100\.\.103 but"),
         ((5, 16, 16), (200, 0, 0), r"labels reach z 200\.\.205 but"),
         ((5, 20, 16), (0, 0, 0), r"labels reach y 16\.\.20 but raw ends at y 16"),
         ((5, 8, 8), (0, 0, 9), r"labels reach x 16\.\.17 but raw ends at x 16"),
-        ((5, 8, 8), (-2, 0, 0), r"labels begin at z -2 but raw begins at z 0: give their origin"),
+        ((5, 8, 8), (-2, 0, 0), r"labels begin at z -2 but raw begins at z 0: say where they begin"),
     ],
 )
 def test_labels_outside_raw_are_refused(shape, origin, message):

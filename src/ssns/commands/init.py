@@ -152,6 +152,8 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
 
 def _opened(name: str, inputs: Inputs) -> Source:
     """Raw and labels, each page of the labels at its section where these are what --sections lists."""
+    if inputs.labels == inputs.raw:
+        raise UserError(f"--labels: wanted ids of neurons, got {inputs.labels}, which is raw: name the labels")
     if inputs.sections is None or inputs.labels is None:
         return open_source(name, _volume_settings(inputs))
     with warnings.catch_warnings():
@@ -164,9 +166,9 @@ def _opened(name: str, inputs: Inputs) -> Source:
     placed = inputs.labels_start is not None and inputs.labels_start[0] != 0
     if len(chosen) != own.shape[0] or chosen[0] < 0 or chosen[-1] >= raw or placed:
         raise UserError(
-            f"--sections: wanted some of z {own.start[0]}..{own.stop[0]}, the labels as they lie in raw, or the"
-            f" {own.shape[0]} sections of raw (z 0..{raw}) that the pages of the labels are of, without a z of"
-            f" --labels-start; got {inputs.sections}"
+            f"--sections: {inputs.sections} names {len(chosen)} sections, of which labels, which lie at z"
+            f" {own.start[0]}..{own.stop[0]} of raw, do not hold all: name some of these; or, if the {own.shape[0]}"
+            f" pages of labels are of scattered sections, as many of z 0..{raw}, without a z of --labels-start"
         )
     say(
         f"labels: the {len(chosen)} pages are of the sections {', '.join(map(str, chosen))} of raw, as --sections lists"
@@ -398,7 +400,7 @@ def _listed(text: str) -> Sequence[int]:
     except ValueError:
         chosen = []
     if not chosen:
-        raise UserError(f"--sections: wanted 0:5 or 3,40,77, got {text!r}: name at least one section")
+        raise UserError(f"--sections: wanted a range as 0:5, or a list as 3,40,77, got {text!r}: name sections so")
     return chosen
 
 

@@ -21,7 +21,7 @@ from ssns.datasets import (
     plan_output,
     reversed_fits_better,
 )
-from ssns.errors import UserError, nearest
+from ssns.errors import Stopped, UserError, nearest
 from ssns.space import AXES, Box, Triple, triple
 from ssns.volume import Volume, open_volume
 
@@ -182,7 +182,7 @@ def _convert(plan: Plan, folder: Path, wishes: Wishes) -> Converted:
         with progress_bar(plan.output.path) as bar:
             return convert(plan, folder / plan.output.path, unverified=wishes.unverified, progress=bar)
     except KeyboardInterrupt as stop:
-        raise UserError("interrupted: the same command goes on with this file") from stop
+        raise Stopped("interrupted: the same command goes on with this file") from stop
 
 
 def _made(plan: Plan, converted: Converted) -> str:

@@ -43,7 +43,8 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
     except ValidationError as error:
         mistakes = "\n".join(f"  {explain(detail)}" for detail in error.errors())
         count = f"{error.error_count()} mistakes" if error.error_count() > 1 else "a mistake"
-        raise UserError(f"experiment: {path} has {count}:\n{mistakes}") from None
+        given = f" with {', '.join(f'--{name}' for name in changes)}" if changes else ""
+        raise UserError(f"experiment: {path}{given} has {count}:\n{mistakes}") from None
 
 
 def _read(path: Path, changes: Mapping[str, Any], above: Sequence[Path] = ()) -> dict[str, Any]:
@@ -92,7 +93,11 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise UserError(f"experiment: no file at {path}: `ssns init RAW --labels LABELS` writes one") from None
     except OSError as error:
         raise UserError(f"experiment: {path} cannot be read ({error.strerror}): name a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(
+            f"experiment: {path} is no text: name a TOML file; `ssns init RAW --labels LABELS` writes one"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"experiment: {path} is not TOML: {error}") from None
 
 

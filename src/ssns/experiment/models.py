@@ -294,7 +294,8 @@ class Experiment(Component):
     def _without_partner(cls, engine: Engine) -> Engine:
         if engine.needs_partner:
             raise UserError(
-                "augmentation: wanted perturbations of one patch, got mix_up: labelled patches have no partner"
+                "augmentation: wanted perturbations of one patch, got mix_up: labelled patches have no partner;"
+                " leave it out, or use it in objective.strong"
             )
         return engine
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ssns.errors import UserError
+from ssns.errors import Stopped, UserError
 from ssns.files import write_json
 from ssns.training.fabric import make_fabric
 from ssns.training.settings import TrainingSettings
@@ -77,7 +77,7 @@ OnStep = Callable[[int, int, str], None]
 """``on_step(step, steps, note)``."""
 
 
-class TrainingInterrupted(UserError):  # noqa: N818  no error: a wish of the user or the cluster
+class TrainingInterrupted(Stopped):
     """Training was asked to stop and has saved its state."""
 
     def __init__(self, step: int, steps: int, path: Path) -> None:
@@ -94,6 +94,7 @@ class _Progress:
     validations: int = 0
     best: float = math.inf
     judged_by: str = ""
+    processes: int = 1
     scores: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -142,7 +143,7 @@ def train(
         parameters = sum(parameter.numel() for parameter in objective.network.parameters())
         on_start(
             f"{'going on from' if run.progress.step else 'training from'} step {run.progress.step} of {settings.steps}"
-            f" on {run.fabric.device} ({run.precision}), {parameters:,} parameters"
+            f" on {run.fabric.device} ({run.precision}), {parameters:,} parameters{run.together()}"
         )
     with (
         warnings.catch_warnings(),
@@ -198,7 +199,8 @@ class _Run:
         self.score = score
         self.fabric = fabric
         self.precision = str(fabric._precision.precision)
-        self.progress = _Progress(judged_by=judged_by)
+        self.progress = _Progress(judged_by=judged_by, processes=fabric.world_size)
+        self.processes_before = fabric.world_size
         self.network = objective.network
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.network.to(fabric.device)
@@ -226,8 +228,17 @@ class _Run:
         self.fabric._precision.load_state_dict(dict(saved.state["precision"]))
         judged_by = self.progress.judged_by
         self.progress = _Progress(**{"judged_by": judged_by, **saved.state["progress"]})
+        self.processes_before, self.progress.processes = self.progress.processes, self.fabric.world_size
         if self.progress.judged_by != judged_by:
             self.progress.judged_by, self.progress.best, self.progress.scores = judged_by, math.inf, {}
+
+    def together(self) -> str:
+        """How many processes there are, for the user, where there are several or were others."""
+        now, before = self.fabric.world_size, self.processes_before
+        if now == before == 1:
+            return ""
+        changed = f" ({before} until now: a step has {now / before:g} times as many patches)" if now != before else ""
+        return f", {now} {'process' if now == 1 else 'processes'}{changed}"
 
     def save(self, name: str) -> None:
         """Write everything to ``name`` in the folder, on the first process."""

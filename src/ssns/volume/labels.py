@@ -81,12 +81,12 @@ def check_labels(volume: Volume, raw: Volume) -> Volume:
     for axis, first, last, start, stop in zip(AXES, box.start, box.stop, inside.start, inside.stop, strict=True):
         if last > stop:
             raise UserError(
-                f"labels reach {axis} {max(first, stop)}..{last} but raw ends at {axis} {stop}: "
-                f"give their origin, or crop them ({volume.path} on {raw.path})"
+                f"labels reach {axis} {max(first, stop)}..{last} but raw ends at {axis} {stop}: say where they begin"
+                f" (--labels-start, labels_start), or crop them ({volume.path} on {raw.path})"
             )
         if first < start:
             raise UserError(
-                f"labels begin at {axis} {first} but raw begins at {axis} {start}: "
-                f"give their origin, or crop them ({volume.path} on {raw.path})"
+                f"labels begin at {axis} {first} but raw begins at {axis} {start}: say where they begin"
+                f" (--labels-start, labels_start), or crop them ({volume.path} on {raw.path})"
             )
     return replace(volume, array=NonNegative(volume.array, volume.path)) if volume.dtype.kind == "i" else volume
