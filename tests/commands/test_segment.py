@@ -82,7 +82,11 @@ def test_validation_inside_another_part_is_judged_as_a_piece_of_that(path, aroun
     segment_experiment(experiment)
     assert json.loads(folder.choice.read_text())["value"] == chosen
     told = "segment a-validation within a-target, z 0..40, y 0..48, x 0..48: sweep"
-    assert (told in capsys.readouterr().out) == around
+    output = " ".join(capsys.readouterr().out.split())
+    assert (told in output) == around
+    assert (
+        "(a-validation as a piece of a-target, unlike `ssns evaluate`, which scores it by itself)" in output
+    ) == around
     within = json.loads(folder.choice.read_text())["within"]
     assert within == ({"a-validation": "a-target, z 0..40, y 0..48, x 0..48"} if around else {})
 

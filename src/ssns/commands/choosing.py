@@ -87,8 +87,9 @@ def choose_method(
                 "segmentation: wanted segments where validation labels are, got none with any method, and scoring ="
                 f" {experiment.scoring!r} leaves segment 0 out: look at the affinities, or set another scoring"
             )
-        _tell(chosen, table)
-        write_json(folder.choice, _content(chosen, table, contexts))
+        content = _content(chosen, table, contexts)
+        _tell(chosen, table, content["within"])
+        write_json(folder.choice, content)
     return chosen
 
 
@@ -281,8 +282,8 @@ def _kept(folder: RunFolder) -> dict[str, Any]:
     return content
 
 
-def _tell(chosen: Method, table: Scored) -> None:
-    """Say what is best, and of several methods the best of each."""
+def _tell(chosen: Method, table: Scored, within: Mapping[str, str]) -> None:
+    """Say what is best, and of several methods the best of each; ``within`` has what a part was judged as a piece of."""
     setting = f"{chosen.swept} = {value_of(chosen):g}"
     if not table:
         say(f"segment: nothing to validate on, so {chosen.swept} stays at {value_of(chosen):g}")
@@ -297,7 +298,9 @@ def _tell(chosen: Method, table: Scored) -> None:
             cells = "".join(f"{score:>11.4f}" for score in scores)
             say(f"{name:<{width}}{f'{method.swept} {value_of(method):g}':>15}{cells}")
         setting = f"{method_name(chosen)} with {setting}"
-    say(f"segment: {setting} is best on validation, VOI sum {table[chosen]['voi_sum']:.3f}")
+    pieces = ", ".join(f"{name} as a piece of {whole.partition(',')[0]}" for name, whole in within.items())
+    judged = f" ({pieces}, unlike `ssns evaluate`, which scores it by itself)" if pieces else ""
+    say(f"segment: {setting} is best on validation, VOI sum {table[chosen]['voi_sum']:.3f}{judged}")
     side = untried_side(chosen, table)
     if side is not None:
         say(f"segment: no {side} {chosen.swept} was compared, and it may be better: segmentation.thresholds lists them")
