@@ -283,7 +283,7 @@ def _kept(folder: RunFolder) -> dict[str, Any]:
 
 
 def _tell(chosen: Method, table: Scored, within: Mapping[str, str]) -> None:
-    """Say what is best, and of several methods the best of each; ``within`` has what a part was judged as a piece of."""
+    """Say what is best, and of several methods the best of each; ``within``: what parts were pieces of."""
     setting = f"{chosen.swept} = {value_of(chosen):g}"
     if not table:
         say(f"segment: nothing to validate on, so {chosen.swept} stays at {value_of(chosen):g}")
