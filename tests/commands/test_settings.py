@@ -51,9 +51,27 @@ def test_a_section_alone(section, capsys):
     assert all(re.match(rf"{re.escape(section)}(\.| |$)", line) for line in lines)
 
 
+def test_a_long_list_of_choices_is_printed_once(capsys):
+    print_settings("objective")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum('.type = "noise" ' in line for line in lines) == 1
+    (strong,) = (line for line in lines if line.startswith("objective.strong.steps "))
+    assert strong.endswith("(choices: as objective.clean.steps[])")
+    assert {line.split(" ")[0].rpartition(".")[-1] for line in lines} == {
+        key.rpartition(".")[-1] for key, _, _ in ROWS if key.startswith("objective")
+    }
+    print_settings("objective.strong.steps")
+    assert '.type = "noise" ' in capsys.readouterr().out
+
+
 def test_an_unknown_section_is_refused_with_the_nearest():
     with pytest.raises(UserError, match=r"there is no 'training.optimiser'; near it: training\.optimizer"):
         print_settings("training.optimiser")
+
+
+def test_a_value_is_told_from_a_section():
+    with pytest.raises(UserError, match=r"'consistency' is a value of objective.type: ssns settings objective$"):
+        print_settings("consistency")
 
 
 def test_what_a_default_is_made_of_and_that_something_is_off_is_told():
