@@ -226,7 +226,7 @@ class TestPagesOfScatteredSections:
         assert table["volumes"]["raw"]["labels_sections"] == list(self.SECTIONS)
         told = capsys.readouterr().out
         assert "labels: the 4 pages are of the sections 3, 17, 18, 31 of raw, as --sections lists\n" in told
-        assert "labels: 4 sections of z 3..32, y 0..48, x 0..48, 24 neurons" in told
+        assert "labels: 4 sections of z 3..32, y 0..48, x 0..48, 24 neurons\n" in told
         assert "scattered sections" in told
         source = open_sources(experiment)["raw"]
         assert [(box.start[0], box.stop[0]) for box in source.labels_boxes] == [(3, 4), (17, 19), (31, 32)]
@@ -367,7 +367,9 @@ class TestLabelsAsLabsHaveThem:
     def test_of_some_sections(self, folder, text, key, value, capsys):
         _, table = init(folder, sections=text)
         assert table["volumes"]["raw"]["validation"][key] == value
-        assert ("scattered sections" in capsys.readouterr().out) == (key == "sections")
+        told = capsys.readouterr().out
+        assert ("scattered sections" in told) == (key == "sections")
+        assert f"neurons in sections {'1:4' if key == 'z' else '0,1,3'}, which count\n" in told
 
     def test_only_the_sections_that_count_are_counted(self, folder, capsys):
         labels = LABELS[:5].copy()

@@ -234,7 +234,9 @@ def _describe_labels(source: Source, labelled: Sequence[Box], held_out: Sequence
     found = IdCounts.of(source, [*labelled, *held_out])
     sampled = f", counted in every {found.every}th section" if found.every > 1 else ""
     some = "" if len(source.labels_boxes) == 1 else f"{sum(box.shape[0] for box in source.labels_boxes)} sections of "
-    say(f"labels: {some}{_around(source.labels_boxes)}, {found.neurons} neurons{sampled}")
+    counted, there = _sections([*labelled, *held_out]), _sections(source.labels_boxes)
+    chosen = f" in sections {_ranges(counted)}, which count" if counted != there else ""
+    say(f"labels: {some}{_around(source.labels_boxes)}, {found.neurons} neurons{sampled}{chosen}")
     for word, value in (("background", found.background), ("ignored", found.ignored)):
         share = "" if value is None else f": {found.share(value):.1%} of the labelled voxels"
         say(f"  {word} = {'none' if value is None else value}{share}")
@@ -268,6 +270,11 @@ def _shown(labelled: Sequence[Box], held_out: Sequence[Box]) -> str:
         return f"the quarter {place} labelled sections, in all their depth"
     depth = sum(box.shape[0] for box in held_out)
     return f"{place} last {depth} labelled sections, as much as the memory and the time of each validation allow"
+
+
+def _sections(boxes: Sequence[Box]) -> list[int]:
+    """The sections that boxes meet, ascending."""
+    return sorted({z for box in boxes for z in range(box.start[0], box.stop[0])})
 
 
 def _ranges(sections: Sequence[int]) -> str:
