@@ -125,6 +125,7 @@ ROWS = {
     "ema, masked blocks": _half(**{"pretraining.task": '{type = "masked_blocks"}'}),
     "ema, moving views": _ema(strong=MOVING),
     "ema, moving views, reference geometry": _ema(strong=MOVING, geometry="reference"),
+    "ema, moving views, boundaries kept": _ema(strong=MOVING, boundaries="kept"),
     "ema, joint batch": _ema(batch="joint"),
     "ema, all of raw": _half(**{"volumes.ac4.unlabelled": "0:100"}),
     "ema, offsets farther away": _half(auxiliary_offsets=FAR),
