@@ -56,7 +56,7 @@ def test_what_is_taught_is_told(taught, capsys):
 
 def test_unlabelled_regions_are_segmented(taught):
     folder = RunFolder.of(toy(taught))
-    ids, bold = open_volume(folder.pseudo_labels("a-target")), np.load(folder.bold)
+    ids, bold = open_volume(folder.pseudo_labels("a-target")), np.load(folder.certainty)["bold"]
     assert (ids.shape, ids.origin) == ((16, *LABELS.shape[1:]), (8, 0, 0))
     voxels = ids.read()
     assert voxels.max() == len(bold) - 1
@@ -185,7 +185,7 @@ def test_boxes_are_drawn_where_labels_are_not(tmp_path):
 def test_where_there_are_labels_they_are_learned_in_the_place_of_pseudo_labels(taught):
     experiment = toy(taught, **TAUGHT | {"volumes__a__labelled": "8:12"})
     sources = open_sources(experiment)
-    volumes, _ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
+    volumes, *_ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
     assert [str(box) for volume in volumes for box in volume.boxes] == ["z 12..24, y 0..48, x 0..48"]
 
 
@@ -193,7 +193,7 @@ def test_what_is_held_out_is_not_taught(taught):
     quarter, rest = {"z": [8, 24], "y": [0, 24]}, {"z": [8, 10], "y": [24, 48]}
     experiment = toy(taught, **TAUGHT | {"volumes__a__validation": quarter, "volumes__a__labelled": rest})
     sources = open_sources(experiment)
-    volumes, _ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
+    volumes, *_ = taught_volumes(experiment, sources, {"a": IntensityRange(0, 255)})
     assert [str(box) for volume in volumes for box in volume.boxes] == ["z 10..24, y 24..48, x 0..48"]
 
 
@@ -202,13 +202,13 @@ def test_another_entry_of_the_same_raw_may_have_the_labels_and_what_is_held_out(
     other = {"raw": raw, "labels": labels, "labelled": "8:10", "validation": "10:12"}
     experiment = toy(taught, **TAUGHT, volumes__a__validation=(), volumes__b=other)
     ranges = dict.fromkeys("ab", IntensityRange(0, 255))
-    volumes, _ = taught_volumes(experiment, open_sources(experiment), ranges)
+    volumes, *_ = taught_volumes(experiment, open_sources(experiment), ranges)
     assert [str(box) for volume in volumes for box in volume.boxes] == ["z 12..24, y 0..48, x 0..48"]
 
 
 def test_where_labels_may_be_unknown_pseudo_labels_are_learned_too(taught):
     experiment = toy(taught, **TAUGHT | {"volumes__a__labelled": "8:12", "volumes__a__ignored": int(LABELS.max())})
-    (volume,), _ = taught_volumes(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
+    (volume,), *_ = taught_volumes(experiment, open_sources(experiment), {"a": IntensityRange(0, 255)})
     assert [str(box) for box in volume.boxes] == ["z 8..24, y 0..48, x 0..48"]
     _, valid = volume.read_labels(Box((6, 0, 0), (14, 48, 48)))
     assert not valid[:2].any()

@@ -44,6 +44,21 @@ def test_bold_segments_that_share_a_cautious_one_count_as_one():
     np.testing.assert_array_equal(_joined(cautious, bold), [0, 1, 1, 2, 0])
 
 
+def test_what_a_bold_segment_joins_through_others_alone_is_apart():
+    # Two neurons above a third one: both touch it weakly, each other hardly.
+    ids = np.ones((2, 40, 60), int)
+    ids[:, :20, 30:], ids[:, 20:] = 2, 3
+    affinities = np.ones((3, *ids.shape), np.float32)
+    affinities[1:, :, 18:23] = 0.25
+    affinities[1:, :, :18, 28:33] = 0.02
+    found = pseudo_labels(affinities, with_value(DEFAULT_METHOD, 0.8))
+    first, second, below = found.ids[0, 5, 5], found.ids[0, 5, 50], found.ids[0, 30, 30]
+    assert len({first, second, below}) == 3
+    assert len(set(found.bold[[first, second, below]])) == 1
+    assert found.apart.tolist() == [sorted((first, second))]
+    assert not len(pseudo_labels(perfect(LABELS), DEFAULT_METHOD).apart)
+
+
 def test_a_voxel_with_an_edge_inside_a_neuron_is_no_background():
     found = pseudo_labels(NOISE, DEFAULT_METHOD)
     y, x = NOISE[1] > 0.5, NOISE[2] > 0.5

@@ -85,7 +85,8 @@ def objective_of(kind, labelled, parts, build):
     if kind == "pseudo_labels":
         bold = np.arange(LABELS.max() + 1, dtype=np.uint32) // 2
         sampler = lambda number: joined([labelled_part(number + 7, part) for part in parts], Batch)  # noqa: E731
-        return PseudoLabelled(labelled, sampler, bold, PseudoLabelObjective(weight=0.5))
+        apart = np.uint32([[4, 5], [8, 9]])
+        return PseudoLabelled(labelled, sampler, bold, apart, PseudoLabelObjective(weight=0.5))
     return consistency(
         labelled=labelled,
         sampler=unlabelled,

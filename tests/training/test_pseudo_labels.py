@@ -12,10 +12,11 @@ BOLD = np.arange(LABELS.max() + 1)
 BOLD[2] = 1  # the bold segmentation joins the first two
 
 
-def objective(bold=BOLD, augmentation=None, **changes):
+def objective(bold=BOLD, apart=(), augmentation=None, **changes):
     labelled = supervised(augmentation=augmentation)
     sampler = LabelledPatches([volume()], PATCH, 2, seed=0, stream=TAUGHT)
-    return PseudoLabelled(labelled, sampler, bold, PseudoLabelObjective(**changes))
+    pairs = np.array(apart, np.uint32).reshape(-1, 2)
+    return PseudoLabelled(labelled, sampler, bold, pairs, PseudoLabelObjective(**changes))
 
 
 def test_what_the_bold_segmentation_alone_joins_is_not_known():
@@ -30,6 +31,31 @@ def test_what_the_bold_segmentation_alone_joins_is_not_known():
             np.testing.assert_array_equal(affinities, wanted)
             np.testing.assert_array_equal(mask, inside & (wanted == joined))
             assert (mask < inside).any() == ({1, 2} <= set(np.unique(labels)))
+
+
+def test_pairs_that_are_apart_are_outside_though_one_bold_segment_has_both():
+    # 1 and 2, and 5 and 6, are neighbours along x, 1 and 5 along y; one bold segment has all of them
+    bold = np.where(np.isin(np.arange(LABELS.max() + 1), [1, 2, 5, 6]), 1, np.arange(LABELS.max() + 1))
+    pairs = [[1, 2], [1, 5]]
+    found, without = (objective(bold, each, augmentation=Sequence(steps=())) for each in (pairs, ()))
+    seen = 0
+    for number in range(20):
+        batch = found.draw(number).taught
+        _, target, known = found.views(batch, number)
+        _, _, less = without.views(batch, number)
+        for labels, affinities, more in zip(batch.labels, target.numpy(), (known & ~less).numpy(), strict=True):
+            for channel, (z, y, x) in _edges(more):
+                there = np.array([z, y, x]) - np.eye(3, dtype=int)[channel]
+                assert sorted((labels[z, y, x], labels[tuple(there)])) in pairs
+                assert affinities[channel, z, y, x] == 0
+                seen += 1
+        assert not (less & ~known).any()
+    assert seen > 0
+
+
+def _edges(mask):
+    """Channel and voxel of each edge in a mask."""
+    return [(channel, (z, y, x)) for channel, z, y, x in np.argwhere(mask)]
 
 
 def test_of_channels_that_nothing_has_trained_nothing_is_known():

@@ -210,7 +210,7 @@ def _show(folder: RunFolder, part: Part) -> tuple[str, Path]:
 
 def _pseudo_labels(experiment: Experiment, folder: RunFolder, sources: Mapping[str, Source]) -> Pictures:
     """What was learned beside labels, if that was a segmentation."""
-    if not isinstance(experiment.objective, PseudoLabelObjective) or not folder.bold.is_file():
+    if not isinstance(experiment.objective, PseudoLabelObjective) or not folder.certainty.is_file():
         return []
     return [
         (f"{part.name}, pseudo-labels: raw, cautious and bold segments", path)

@@ -53,9 +53,9 @@ class RunFolder:
         return RunFolder(self.teaching).best
 
     @property
-    def bold(self) -> Path:
-        """The bold segment of each cautious one, of all pseudo-labels."""
-        return self.teaching / "bold.npy"
+    def certainty(self) -> Path:
+        """Which segments of all pseudo-labels may be one neuron: ``bold`` and ``apart`` of `PseudoLabels`."""
+        return self.teaching / "certainty.npz"
 
     def pseudo_labels(self, part: str) -> Path:
         """Cautious segments of a part of the unlabelled regions."""

@@ -95,7 +95,7 @@ def taught_parts(teacher: Experiment, sources: Mapping[str, Source]) -> list[Par
 def taught_files(experiment: Experiment, taught: Sequence[Part]) -> list[Path]:
     """All that `ssns teach` makes and `ssns train` needs, ``taught`` being the boxes that are segmented."""
     folder = RunFolder.of(experiment)
-    return [folder.best_teacher, folder.bold, *(folder.pseudo_labels(part.name) for part in taught)]
+    return [folder.best_teacher, folder.certainty, *(folder.pseudo_labels(part.name) for part in taught)]
 
 
 def taught_stamp(
@@ -134,8 +134,8 @@ def taught_stamp(
 
 def taught_volumes(
     experiment: Experiment, sources: Mapping[str, Source], ranges: Mapping[str, IntensityRange]
-) -> tuple[list[LabelledVolume], NDArray[np.uint32]]:
-    """Raw with cautious pseudo-labels where there are no labels, and the bold segment of each cautious one.
+) -> tuple[list[LabelledVolume], NDArray[np.uint32], NDArray[np.uint32]]:
+    """Raw with cautious pseudo-labels where there are no labels; the bold segment of each; and pairs that are apart.
 
     Args:
         experiment: The experiment.
@@ -158,7 +158,8 @@ def taught_volumes(
         )
         for part in taught_parts(teachers_experiment(experiment, sources), sources)
     ]
-    return volumes, np.load(folder.bold)
+    with np.load(folder.certainty) as certainty:
+        return volumes, certainty["bold"], certainty["apart"]
 
 
 def _known(sources: Mapping[str, Source], name: str) -> list[Box]:

@@ -52,7 +52,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
     check_memory(teacher, taught, "set objective.voxels lower, so that boxes are drawn from unlabelled regions")
     start = start_of_training(experiment, folder, sources)
     stamp = taught_stamp(experiment, teacher, sources, start, verify=verify)
-    if all(path.exists() for path in taught_files(experiment, taught)) and stamp.holds(folder.bold, "teach"):
+    if all(path.exists() for path in taught_files(experiment, taught)) and stamp.holds(folder.certainty, "teach"):
         return
     if not is_first_process():
         train_experiment(teacher, start=start, verify=verify)  # where it ends: the first one goes on alone
@@ -80,7 +80,7 @@ def _write_pseudo_labels(
     untrained: Sequence[int],
 ) -> None:
     """Segment each part, with ids that no other part has; channels that nothing has trained join nothing."""
-    bold = [np.zeros(1, np.uint32)]
+    bold, apart = [np.zeros(1, np.uint32)], [np.zeros((0, 2), np.uint32)]
     with progress_bar("teach: pseudo-labels") as bar:
         for done, part in enumerate(taught, 1):
             given = affinities[part.name]
@@ -98,9 +98,10 @@ def _write_pseudo_labels(
             show_middle(folder.pseudo_labels_picture(part.name), part, _both(found))
             _tell(part, found, folder.pseudo_labels_picture(part.name))
             bold.append(found.bold[1:] + np.uint32(first))
+            apart.append(found.apart + np.uint32(first))
             bar(done, len(taught))
-    with replacing(folder.bold) as partial, partial.open("wb") as file:
-        np.save(file, np.concatenate(bold))
+    with replacing(folder.certainty) as partial, partial.open("wb") as file:
+        np.savez(file, bold=np.concatenate(bold), apart=np.concatenate(apart))
 
 
 def _tell(part: Part, found: PseudoLabels, picture: Path) -> None:

@@ -223,7 +223,7 @@ def _stamp(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Pa
             "settings": settings,
             "volumes": volumes,
             "start": None if start is None else file_state(start),
-        } | ({"taught": file_state(folder.bold)} if taught else {})
+        } | ({"taught": file_state(folder.certainty)} if taught else {})
 
     return Stamp(folder.training / "stamp.json", describe, verify)
 
@@ -367,11 +367,11 @@ def _pseudo_labelled(
     """Labelled patches, and those that `ssns teach` has segmented."""
     from ssns.training.pseudo_labels import TAUGHT, PseudoLabelled
 
-    volumes, bold = taught_volumes(experiment, inputs.all, ranges)
+    volumes, bold, apart = taught_volumes(experiment, inputs.all, ranges)
     sampler = _labelled_patches(experiment, volumes, process, stream=TAUGHT)
     untrained = untrained_channels(experiment, inputs.all)
     labelled = _supervised(experiment, inputs, ranges, network, process)
-    return PseudoLabelled(labelled, sampler, bold, objective, untrained=untrained)
+    return PseudoLabelled(labelled, sampler, bold, apart, objective, untrained=untrained)
 
 
 def _supervised(

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ssns.affinities import NEAREST
+from ssns.segmentation.graph import RegionGraph
 from ssns.segmentation.inputs import AffinityVolume
 from ssns.segmentation.relabelling import relabel
 from ssns.segmentation.steps import Method, sweep_methods, value_of, with_value
@@ -21,16 +22,20 @@ from ssns.space import Triple
 class PseudoLabels:
     """A cautious segmentation, and which of its segments a bold one joins.
 
-    Two voxels of one cautious segment are taken to be of one neuron, two of different bold ones to be of two, and a
-    voxel of background to be of none. Of two voxels that the bold segmentation alone joins nothing is known.
+    Two voxels of one cautious segment are taken to be of one neuron, and a voxel of background to be of none. Two
+    cautious segments are taken to be two neurons if they are in different bold ones, or if the bold segmentation joins
+    them through others alone: their own contact would not. Of other pairs nothing is known.
 
     Attributes:
         ids: Cautious segments (z, y, x), uint32, 0 where a voxel is background.
         bold: The bold segment of each cautious one (n + 1,), uint32; that of 0 is 0.
+        apart: Pairs of cautious segments in contact (m, 2), uint32, the smaller first, ascending, that are in one bold
+            segment through others alone.
     """
 
     ids: NDArray[np.uint32]
     bold: NDArray[np.uint32]
+    apart: NDArray[np.uint32]
 
 
 def pseudo_labels(
@@ -53,8 +58,12 @@ def pseudo_labels(
     ((fragments, partitions),) = sweep_methods(volume.values, both, offsets=offsets)
     cautious, bold = (np.asarray(segments, np.uint32) for _, segments in partitions)
     ids = cautious[fragments]
+    joined = _joined(cautious, bold)
+    graph = RegionGraph.of(ids, volume)
+    together = joined[graph.pairs[:, 0]] == joined[graph.pairs[:, 1]]
+    apart = together & (1 - graph.mean >= value_of(both[1]))
     ids[_background(volume)] = 0
-    return PseudoLabels(ids, _joined(cautious, bold))
+    return PseudoLabels(ids, joined, graph.pairs[apart].astype(np.uint32))
 
 
 def _joined(cautious: NDArray[np.uint32], bold: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -2,8 +2,9 @@
 
 Pseudo-labels (Lee 2013) of which the uncertain ones are left out, for a student that sees every patch perturbed (Xie et
 al. 2020, arXiv:1911.04252). What is certain is told by two segmentations of one tree of merges
-(`ssns.segmentation.pseudo_labels`): an edge within a cautious segment is inside a neuron, one between two bold
-segments, or at background, is not; of the rest nothing is known.
+(`ssns.segmentation.pseudo_labels`): an edge within a cautious segment is inside a neuron; one between two bold
+segments, between cautious ones whose own contact the bold segmentation would not join, or at background, is not; of
+the rest nothing is known.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ssns.affinities import edge_ends
 from ssns.sampling import Batch
+from ssns.space import inner
 from ssns.training.objectives import PseudoLabelObjective
 from ssns.training.supervised import Supervised
 
@@ -46,6 +49,8 @@ class PseudoLabelled:
         labelled: How patches of both kinds are augmented and judged, labelled ones are drawn, and the network.
         sampler: ``sampler(n)`` gives the pseudo-labelled batch n, with cautious ids.
         bold: The bold segment of each cautious one (n + 1,).
+        apart: Pairs of cautious segments (m, 2), the smaller first, that are two neurons though one bold segment has
+            both.
         settings: Of the objective.
         untrained: Channels of which pseudo-labels know nothing.
     """
@@ -55,6 +60,7 @@ class PseudoLabelled:
         labelled: Supervised,
         sampler: Callable[[int], Batch],
         bold: NDArray[np.integer],
+        apart: NDArray[np.integer],
         settings: PseudoLabelObjective,
         *,
         untrained: Sequence[int] = (),
@@ -63,6 +69,8 @@ class PseudoLabelled:
         self.labelled = labelled
         self.sampler = sampler
         self.bold = torch.from_numpy(bold.astype(np.int32)).to(labelled.process.device)
+        keys = apart[:, 0].astype(np.int64) * len(bold) + apart[:, 1]
+        self.apart = torch.from_numpy(np.sort(keys)).to(labelled.process.device)
         self.settings = settings
         self.untrained = list(untrained)
         self.targets = replace(labelled.targets, border="none")  # background is where the teacher saw membranes
@@ -94,9 +102,23 @@ class PseudoLabelled:
         raw, ids, valid = self.labelled.augmented(batch, number, TAUGHT)
         cautious, known = self.targets.of(ids, valid)
         bold, _ = self.targets.of(self.bold[ids], valid)
-        known = known & (cautious == bold)
+        known = known & ((cautious == bold) | self._apart(ids))
         known[:, self.untrained] = False
         return raw, cautious, known
+
+    def _apart(self, ids: Tensor) -> Tensor:
+        """Edges (b, c, z, y, x) between segments that the bold segmentation joins through others alone."""
+        shape = (ids.shape[1], ids.shape[2], ids.shape[3])
+        found = torch.zeros((len(ids), len(self.targets.offsets), *shape), dtype=torch.bool, device=ids.device)
+        if len(self.apart):
+            for channel, offset in enumerate(self.targets.offsets):
+                here, there = edge_ends(shape, offset)
+                first, second = ids[(slice(None), *here)].long(), ids[(slice(None), *there)].long()
+                keys = torch.minimum(first, second) * len(self.bold) + torch.maximum(first, second)
+                place = torch.searchsorted(self.apart, keys).clamp(max=len(self.apart) - 1)
+                found[:, channel][(slice(None), *here)] = self.apart[place] == keys
+        inside = inner(shape, self.targets.shrink)
+        return found[(..., *inside)]
 
     def after_update(self, step: int) -> None:
         """Nothing follows the network here."""
