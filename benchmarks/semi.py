@@ -123,7 +123,7 @@ ROWS = {
     "ema, half the steps": _ema(),
     "ema, not pre-trained": _half(pretraining="none"),
     "ema, masked blocks": _half(**{"pretraining.task": '{type = "masked_blocks"}'}),
-    "ema, moving views": _ema(strong=MOVING),
+    "ema, moving views": _ema(strong=MOVING, boundaries="masked"),
     "ema, moving views, reference geometry": _ema(strong=MOVING, geometry="reference"),
     "ema, moving views, boundaries kept": _ema(strong=MOVING, boundaries="kept"),
     "ema, joint batch": _ema(batch="joint"),

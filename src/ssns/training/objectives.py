@@ -225,8 +225,10 @@ class ConsistencyObjective(Component):
         lt=1,
         description="Count only targets at least as sure: above this, or below 1 less it; none: all.",
     )
-    boundaries: Literal["masked", "kept"] = Field(
-        "masked", description="Targets that a warp has made uncertain near a boundary."
+    boundaries: Literal["kept", "masked"] = Field(
+        "kept",
+        description="Targets near a boundary, off by up to a voxel where a warp interpolates: without them a network"
+        " learns less of membranes.",
     )
     geometry: Literal["honest", "reference"] = Field(
         "honest", description="reference: affinities moved as if they were images, as in the paper's code."
