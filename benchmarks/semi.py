@@ -197,11 +197,10 @@ def print_tables(found: Results) -> None:
     print(f"| {' | '.join((*columns, 'validation VOI sum', 'training, min'))} |\n{'|---' * (len(columns) + 2)}|")
     done = by_row(found)
     for name, runs in done.items():
-        if runs:
-            cells = [shown([run[key] for run in runs]) for key in (*SCORES, "validation")]
-            cells.insert(SCORES.index("voi_sum") + 1, of_labels_alone(found, name, runs))
-            cells.append(f"{np.mean([run['minutes'] for run in runs]):.0f}")
-            print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+        cells = [shown([run[key] for run in runs]) for key in (*SCORES, "validation")]
+        cells.insert(SCORES.index("voi_sum") + 1, of_labels_alone(found, name, runs))
+        cells.append(f"{np.mean([run['minutes'] for run in runs]):.0f}")
+        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     print("\n| row | seed | validation VOI sum by step | commit | processor |")
     print("|---|---|---|---|---|")
     for name, runs in done.items():
@@ -212,8 +211,9 @@ def print_tables(found: Results) -> None:
 
 
 def by_row(found: Results) -> dict[str, list[dict[str, Any]]]:
-    """The runs of each row, by seed."""
-    return {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
+    """The runs of each row that has any, by seed."""
+    done = {name: [run for seed in range(100) if (run := found.get(run_name(name, seed)))] for name in ROWS}
+    return {name: runs for name, runs in done.items() if runs}
 
 
 def of_labels_alone(found: Results, name: str, runs: Sequence[Mapping[str, Any]]) -> str:
@@ -230,7 +230,7 @@ def draw(path: Path, found: Results) -> None:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    done = {name: runs for name, runs in by_row(found).items() if runs}
+    done = by_row(found)
     halves = [name for name in done if ROWS[name].changes.get("training.steps") == HALF["training.steps"]]
     groups = [[name for name in done if name not in halves], halves]
     figure = Figure(figsize=(15, 2 + 0.4 * len(done)), dpi=100, layout="constrained")

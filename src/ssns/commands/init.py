@@ -233,8 +233,8 @@ def _describe_labels(source: Source, labelled: Sequence[Box], held_out: Sequence
     """Say what labels hold where they count, and whether the part that is held out can judge."""
     found = IdCounts.of(source, [*labelled, *held_out])
     sampled = f", counted in every {found.every}th section" if found.every > 1 else ""
-    some = "" if len(source.labels_boxes) == 1 else f"{sum(box.shape[0] for box in source.labels_boxes)} sections of "
     counted, there = _sections([*labelled, *held_out]), _sections(source.labels_boxes)
+    some = "" if len(source.labels_boxes) == 1 else f"{len(there)} sections of "
     chosen = f" in sections {_ranges(counted)}, which count" if counted != there else ""
     say(f"labels: {some}{_around(source.labels_boxes)}, {found.neurons} neurons{sampled}{chosen}")
     for word, value in (("background", found.background), ("ignored", found.ignored)):

@@ -80,12 +80,13 @@ def _write_pseudo_labels(
     untrained: Sequence[int],
 ) -> None:
     """Segment each part, with ids that no other part has; channels that nothing has trained join nothing."""
+    silent = [channel for channel in untrained if channel < len(offsets)]  # others are not predicted
     bold, apart = [np.zeros(1, np.uint32)], [np.zeros((0, 2), np.uint32)]
     with progress_bar("teach: pseudo-labels") as bar:
         for done, part in enumerate(taught, 1):
             given = affinities[part.name]
             values = given.read()
-            values[[channel for channel in untrained if channel < len(values)]] = 0
+            values[silent] = 0
             found = pseudo_labels(values, method, margin, offsets=offsets)
             first = sum(map(len, bold)) - 1
             write_volume(

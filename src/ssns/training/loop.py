@@ -200,7 +200,6 @@ class _Run:
         self.fabric = fabric
         self.precision = str(fabric._precision.precision)
         self.progress = _Progress(judged_by=judged_by, processes=fabric.world_size)
-        self.processes_before = fabric.world_size
         self.network = objective.network
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.network.to(fabric.device)
@@ -228,13 +227,12 @@ class _Run:
         self.fabric._precision.load_state_dict(dict(saved.state["precision"]))
         judged_by = self.progress.judged_by
         self.progress = _Progress(**{"judged_by": judged_by, **saved.state["progress"]})
-        self.processes_before, self.progress.processes = self.progress.processes, self.fabric.world_size
         if self.progress.judged_by != judged_by:
             self.progress.judged_by, self.progress.best, self.progress.scores = judged_by, math.inf, {}
 
     def together(self) -> str:
         """How many processes there are, for the user, where there are several or were others."""
-        now, before = self.fabric.world_size, self.processes_before
+        now, before = self.fabric.world_size, self.progress.processes
         if now == before == 1:
             return ""
         changed = f" ({before} until now: a step has {now / before:g} times as many patches)" if now != before else ""
@@ -247,7 +245,8 @@ class _Run:
         state = {
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric._precision.state_dict(),
-            "progress": vars(self.progress) | {"history": list(self.progress.history)},
+            "progress": vars(self.progress)
+            | {"history": list(self.progress.history), "processes": self.fabric.world_size},
         }
         judged = self.objective.judged
         if judged is not self.objective.network:

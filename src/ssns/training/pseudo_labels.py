@@ -111,9 +111,10 @@ class PseudoLabelled:
         shape = (ids.shape[1], ids.shape[2], ids.shape[3])
         found = torch.zeros((len(ids), len(self.targets.offsets), *shape), dtype=torch.bool, device=ids.device)
         if len(self.apart):
+            ids = ids.long()
             for channel, offset in enumerate(self.targets.offsets):
                 here, there = edge_ends(shape, offset)
-                first, second = ids[(slice(None), *here)].long(), ids[(slice(None), *there)].long()
+                first, second = ids[(slice(None), *here)], ids[(slice(None), *there)]
                 keys = torch.minimum(first, second) * len(self.bold) + torch.maximum(first, second)
                 place = torch.searchsorted(self.apart, keys).clamp(max=len(self.apart) - 1)
                 found[:, channel][(slice(None), *here)] = self.apart[place] == keys
