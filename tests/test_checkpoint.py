@@ -99,6 +99,18 @@ class TestAuxiliaryChannels:
         whole = self.logits(network, trained.weights, 5)
         assert torch.equal(self.logits(network, chosen.build().state_dict(), 5), whole)
 
+    def test_that_nothing_has_trained_are_0_and_leave_the_others(self, network, tmp_path):
+        trained = replace(self.learned(network), untrained=((0, -1, 0), (-2, 0, 0)))
+        save_checkpoint(tmp_path / "a.pt", trained)
+        back = load_checkpoint(tmp_path / "a.pt")
+        assert all(torch.equal(back.weights[name], weight) for name, weight in trained.weights.items())  # to go on from
+        whole = self.logits(network, trained.weights, 5)
+        every = torch.sigmoid(self.logits(network, back.predicting(back.offsets + back.auxiliary_offsets).weights, 5))
+        assert every[:, [1, 4]].max() < 1e-8
+        assert torch.allclose(every[:, [0, 2, 3]], torch.sigmoid(whole[:, [0, 2, 3]]), atol=1e-6)
+        neighbours = torch.sigmoid(self.logits(network, back.build().state_dict(), 3))
+        assert torch.allclose(neighbours, every[:, :3], atol=1e-6)
+
     def test_that_were_not_learned_are_refused(self, network):
         with pytest.raises(UserError, match=r"which the checkpoint has learned, got \[\(0, 0, -27\)\]"):
             self.learned(network).predicting([*NEAREST, (0, 0, -27)])

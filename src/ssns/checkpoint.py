@@ -23,6 +23,9 @@ VERSION = 1
 RESTORED: tuple[Triple, ...] = ((0, 0, 0),)
 """The offsets of a network with one output, raw restored, as pre-training gives."""
 
+NEVER = -20.0
+"""The logit of an affinity that is 0, in each precision that networks have."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -33,6 +36,8 @@ class Checkpoint:
         weights: Its state dict, parameters and buffers.
         offsets: What each channel that it predicts is an affinity to.
         auxiliary_offsets: Those of the channels behind them, which were learned beside, and are not predicted.
+        untrained: Of all these, those of channels that nothing has trained: their affinities are predicted to be 0,
+            so that nothing is joined along them.
         normalization: How raw was scaled in training.
         ranges: The intensity range found for each volume of the training, by name.
         step: Steps done.
@@ -49,6 +54,7 @@ class Checkpoint:
     scores: Mapping[str, float] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
     auxiliary_offsets: tuple[Triple, ...] = ()
+    untrained: tuple[Triple, ...] = ()
 
     def build(self) -> AffinityNetwork:
         """The network with its weights, in evaluation mode; its outputs are those of ``offsets``."""
@@ -57,14 +63,15 @@ class Checkpoint:
         return network.eval()
 
     def predicting(self, offsets: Sequence[Triple]) -> Checkpoint:
-        """The same with these output channels, of all that were learned, and no others.
+        """The same with these output channels, of all that were learned, and no others; untrained ones give 0.
 
         Raises:
             UserError: One of them was not learned.
         """
         learned = self.offsets + self.auxiliary_offsets
         wanted = tuple(map(triple, offsets))
-        if wanted == learned:
+        silent = [channel for channel, offset in enumerate(wanted) if offset in self.untrained]
+        if wanted == learned and not silent:
             return replace(self, offsets=wanted, auxiliary_offsets=())
         if unknown := set(wanted) - set(learned):
             raise UserError(
@@ -75,12 +82,11 @@ class Checkpoint:
 
         with torch.device("meta"):
             head = tuple(f"{part}." for part in self.network.build(1).parts["head"])
-        kept = [learned.index(offset) for offset in wanted]
-        weights = {
-            # an unshuffle gives each channel several rows
-            name: tensor.unflatten(0, (len(learned), -1))[kept].flatten(0, 1) if name.startswith(head) else tensor
-            for name, tensor in self.weights.items()
-        }
+        kept, weights = [learned.index(offset) for offset in wanted], dict(self.weights)
+        for name in filter(lambda name: name.startswith(head), self.weights):
+            channels = weights[name].unflatten(0, (len(learned), -1))[kept]  # an unshuffle gives each several rows
+            channels[silent] = NEVER if name.endswith("bias") else 0.0
+            weights[name] = channels.flatten(0, 1)
         return replace(self, weights=weights, offsets=wanted, auxiliary_offsets=())
 
 
@@ -99,6 +105,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "weights": dict(checkpoint.weights),
             "offsets": [list(offset) for offset in checkpoint.offsets],
             "auxiliary_offsets": [list(offset) for offset in checkpoint.auxiliary_offsets],
+            "untrained": [list(offset) for offset in checkpoint.untrained],
             "normalization": checkpoint.normalization.model_dump(mode="json"),
             "ranges": {name: [span.low, span.high] for name, span in checkpoint.ranges.items()},
             "step": checkpoint.step,
@@ -187,6 +194,7 @@ def _from_content(content: Mapping[str, Any]) -> Checkpoint:
         weights=content["weights"],
         offsets=tuple(triple(offset) for offset in content["offsets"]),
         auxiliary_offsets=tuple(triple(offset) for offset in content.get("auxiliary_offsets", ())),
+        untrained=tuple(triple(offset) for offset in content.get("untrained", ())),
         normalization=normalization,
         ranges={name: IntensityRange(low, high) for name, (low, high) in content["ranges"].items()},
         step=content["step"],

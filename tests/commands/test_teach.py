@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,13 +8,13 @@ import pytest
 import torch
 from toy_experiment import LABELS, make_toy, toy
 
-from ssns.checkpoint import load_checkpoint
+from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.commands.inputs import open_sources
 from ssns.commands.run import run_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.taught import BOX, taught_parts, taught_volumes, teachers_experiment
 from ssns.commands.teach import _tell, teach_experiment
-from ssns.commands.train import train_experiment, untrained_channels
+from ssns.commands.train import train_experiment, untrained_offsets
 from ssns.errors import UserError
 from ssns.segmentation import DEFAULT_METHOD
 from ssns.segmentation.pseudo_labels import pseudo_labels
@@ -110,7 +111,7 @@ def test_another_start_or_way_of_scoring_makes_others(taught, tmp_path):
 def test_isolated_sections_teach_nothing_along_z(tmp_path, capsys, sections):
     experiment = toy(make_toy(tmp_path), **TAUGHT | {"volumes__a__labelled": sections})
     sources = open_sources(experiment)
-    assert untrained_channels(experiment, sources) == [0]
+    assert untrained_offsets(experiment, sources) == ((-1, 0, 0),)
     teach_experiment(experiment)
     assert "nor tell which segments of two sections are one neuron" in " ".join(capsys.readouterr().out.split())
     ids = open_volume(RunFolder.of(experiment).pseudo_labels("a-target")).read()
@@ -119,10 +120,16 @@ def test_isolated_sections_teach_nothing_along_z(tmp_path, capsys, sections):
     train_experiment(experiment)
 
 
-def test_weights_that_know_all_channels_teach_them(tmp_path):
-    changes = {"volumes__a__labelled": "0:1", "transfer": {"checkpoint": "a.pt", "parts": "all"}}
+@pytest.mark.parametrize(
+    ("known", "untrained"),
+    [({}, ()), ({"untrained": ((-1, 0, 0),)}, ((-1, 0, 0),)), ({"offsets": ((0, 0, 0),)}, ((-1, 0, 0),))],
+)
+def test_weights_that_know_a_channel_teach_it(tmp_path, known, untrained):
+    changes = {"volumes__a__labelled": "0:1", "transfer": {"checkpoint": str(tmp_path / "a.pt"), "parts": "all"}}
     experiment = toy(make_toy(tmp_path), **TAUGHT | changes)
-    assert untrained_channels(experiment, open_sources(experiment)) == []
+    start = Checkpoint(experiment.network, {}, experiment.offsets, experiment.normalization, {})
+    save_checkpoint(tmp_path / "a.pt", replace(start, **known))
+    assert untrained_offsets(experiment, open_sources(experiment)) == untrained
 
 
 def test_training_learns_from_them(taught, capsys):

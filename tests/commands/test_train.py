@@ -13,11 +13,13 @@ from toy_experiment import LABELS, make_toy, toy
 from ssns.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssns.cli import main
 from ssns.commands.inputs import open_sources
+from ssns.commands.predict import predict_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.train import train_experiment
 from ssns.commands.validation import Validation
 from ssns.errors import UserError
 from ssns.networks import Extents
+from ssns.volume import open_volume
 from ssns.volume.normalization import IntensityRange
 
 KILLED = """
@@ -131,6 +133,14 @@ def test_validation_segments_and_scores(tmp_path):
     assert scores["threshold"] in (0.3, 0.6)
 
 
+def test_validation_joins_nothing_along_what_is_untrained(tmp_path):
+    experiment, ranges = toy(make_toy(tmp_path)), {"a": IntensityRange(0, 255)}
+    validation = Validation.of(experiment, open_sources(experiment), ranges, untrained=((-1, 0, 0),))
+    scores = validation(Thresholded(), 0)
+    assert scores["voi_merge"] < 1e-9
+    assert scores["voi_split"] == pytest.approx(2)  # each neuron is one in each of the four sections
+
+
 @pytest.mark.parametrize("convention", ["excluded", "reference"])
 def test_where_nothing_is_segmented_training_goes_on(tmp_path, convention, monkeypatch):
     def no_affinity(_network, _raw, box, *_settings, **_more):
@@ -166,9 +176,23 @@ class TestWarnings:
     def test_isolated_sections_cannot_teach_z(self, tmp_path, capsys):
         experiment = toy(make_toy(tmp_path), volumes__a__labelled={"sections": [0, 2]}, training__steps=1)
         train_experiment(experiment)
-        told = capsys.readouterr().out
-        assert "offset [-1, 0, 0]: no labels hold both ends" in told
+        told = " ".join(capsys.readouterr().out.split())
+        assert "offset [-1, 0, 0]: no labels hold both ends of such an edge, so this channel is not trained" in told
         assert "offset [0, -1, 0]" not in told
+        predict_experiment(experiment)
+        along_z, *in_plane = open_volume(RunFolder.of(experiment).affinities("a-test")).read()
+        assert not along_z.any()
+        assert all(channel.any() for channel in in_plane)
+
+    def test_but_weights_that_know_it_keep_it(self, finished, tmp_path, capsys):
+        start = {"checkpoint": str(RunFolder.of(toy(finished)).best), "parts": "all"}
+        labelled = {"sections": [0, 2]}
+        experiment = toy(make_toy(tmp_path), volumes__a__labelled=labelled, transfer=start, training__steps=1)
+        train_experiment(experiment)
+        told = " ".join(capsys.readouterr().out.split())
+        assert "offset [-1, 0, 0]: no labels hold both ends of such an edge, so this channel stays as it was" in told
+        predict_experiment(experiment)
+        assert open_volume(RunFolder.of(experiment).affinities("a-test")).read()[0].any()
 
     def test_neighbouring_sections_teach_z_one_by_one_too(self, tmp_path, capsys):
         changes = {"volumes__a__labelled": ["0:1", "1:2"], "training__steps": 1}

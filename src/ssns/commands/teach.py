@@ -27,7 +27,7 @@ from ssns.commands.taught import (
     teachers_parts,
 )
 from ssns.commands.terminal import progress_bar, say, warn
-from ssns.commands.train import check_training, start_of_training, train_experiment, untrained_channels
+from ssns.commands.train import check_training, start_of_training, train_experiment
 from ssns.experiment import Experiment
 from ssns.files import replacing
 from ssns.segmentation import Method
@@ -66,8 +66,7 @@ def teach_experiment(experiment: Experiment, *, verify: bool = False) -> None:
         found = teachers_parts(teacher, sources)
         affinities = {part.name: open_affinities(teacher, own, part) for part in found}
         method = choose_method(teacher, own, found, affinities, verify=verify)
-        untrained = untrained_channels(teacher, sources)
-        _write_pseudo_labels(folder, taught, affinities, method, margin, teacher.offsets, untrained)
+        _write_pseudo_labels(folder, taught, affinities, method, margin, teacher.offsets)
 
 
 def _write_pseudo_labels(
@@ -77,17 +76,13 @@ def _write_pseudo_labels(
     method: Method,
     margin: float,
     offsets: Sequence[Triple],
-    untrained: Sequence[int],
 ) -> None:
-    """Segment each part, with ids that no other part has; channels that nothing has trained join nothing."""
-    silent = [channel for channel in untrained if channel < len(offsets)]  # others are not predicted
+    """Segment each part, with ids that no other part has."""
     bold, apart = [np.zeros(1, np.uint32)], [np.zeros((0, 2), np.uint32)]
     with progress_bar("teach: pseudo-labels") as bar:
         for done, part in enumerate(taught, 1):
             given = affinities[part.name]
-            values = given.read()
-            values[silent] = 0
-            found = pseudo_labels(values, method, margin, offsets=offsets)
+            found = pseudo_labels(given.read(), method, margin, offsets=offsets)
             first = sum(map(len, bold)) - 1
             write_volume(
                 folder.pseudo_labels(part.name),

@@ -248,8 +248,7 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     keep_freed_memory()
     inputs = inputs.prepared(experiment.normalization)
     ranges = {name: experiment.normalization.measure(source.raw) for name, source in inputs.all.items()}
-    for reason in unsupervised_offsets(experiment, inputs.all).values():
-        warn(reason)
+    warn_of_untrained(experiment, inputs.all)
     fabric = make_fabric(experiment.training)
     fabric.launch()
     torch.manual_seed(experiment.seed)
@@ -262,6 +261,7 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
         say(f"train: from {start}: {networks.taken}; transfer.json lists them")
         if is_first_process():
             write_json(folder.training / "transfer.json", networks.taken.to_dict() | {"checkpoint": str(start)})
+    untrained = untrained_offsets(experiment, inputs.all)
     checkpoint = Checkpoint(
         experiment.network,
         {},
@@ -269,8 +269,9 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
         experiment.normalization,
         ranges,
         auxiliary_offsets=experiment.auxiliary_offsets,
+        untrained=untrained,
     )
-    validate = Validation.of(experiment, inputs.watched, ranges)
+    validate = Validation.of(experiment, inputs.watched, ranges, untrained)
     with progress_bar("train") as bar:
         train(
             objective,
@@ -369,7 +370,7 @@ def _pseudo_labelled(
 
     volumes, bold, apart = taught_volumes(experiment, inputs.all, ranges)
     sampler = _labelled_patches(experiment, volumes, process, stream=TAUGHT)
-    untrained = untrained_channels(experiment, inputs.all)
+    untrained = [experiment.learned_offsets.index(offset) for offset in untrained_offsets(experiment, inputs.all)]
     labelled = _supervised(experiment, inputs, ranges, network, process)
     return PseudoLabelled(labelled, sampler, bold, apart, objective, untrained=untrained)
 
@@ -414,16 +415,28 @@ def _labelled_patches(
     )
 
 
-def untrained_channels(experiment: Experiment, sources: dict[str, Source]) -> list[int]:
-    """Channels that are random in a network which labels alone have taught: nothing it says of them is taught on."""
-    if experiment.transfer.checkpoint is not None and experiment.transfer.parts == "all":
-        return []
-    unsupervised = unsupervised_offsets(experiment, sources)
-    return [channel for channel, offset in enumerate(experiment.learned_offsets) if offset in unsupervised]
+def warn_of_untrained(experiment: Experiment, sources: dict[str, Source]) -> None:
+    """Say which channels no labels train, why, and what becomes of them."""
+    untrained = untrained_offsets(experiment, sources)
+    for offset, (reason, advice) in _unsupervised_offsets(experiment, sources).items():
+        so = "is not trained, and its affinities are 0" if offset in untrained else "stays as it was trained before"
+        warn(f"offset {list(offset)}: {reason}, so this channel {so}: {advice}")
 
 
-def unsupervised_offsets(experiment: Experiment, sources: dict[str, Source]) -> dict[Triple, str]:
-    """The offsets that no labels, or no patch, are large enough to supervise, each with what to say of it."""
+def untrained_offsets(experiment: Experiment, sources: dict[str, Source]) -> tuple[Triple, ...]:
+    """The offsets of channels that are random in the network, as neither labels nor those of its start train them."""
+    from ssns.checkpoint import load_checkpoint
+
+    start, before = experiment.transfer, set[Triple]()
+    unsupervised = _unsupervised_offsets(experiment, sources)
+    if unsupervised and start.checkpoint is not None and start.parts == "all":
+        trained = load_checkpoint(weights_path(start.checkpoint))
+        before = set(trained.offsets + trained.auxiliary_offsets).difference(trained.untrained)
+    return tuple(offset for offset in experiment.learned_offsets if offset in unsupervised and offset not in before)
+
+
+def _unsupervised_offsets(experiment: Experiment, sources: dict[str, Source]) -> dict[Triple, tuple[str, str]]:
+    """The offsets that no labels, or no patch, are large enough to supervise, each with why, and what to do."""
     found = {}
     labelled = [source.boxes("labelled") for source in sources.values()]
     patch = experiment.training.patch
@@ -432,14 +445,14 @@ def unsupervised_offsets(experiment: Experiment, sources: dict[str, Source]) -> 
     for offset in experiment.learned_offsets:
         if not any(_supervise(boxes, offset) for boxes in labelled):
             found[offset] = (
-                f"offset {list(offset)}: no labels hold both ends of such an edge, so this channel is not trained"
-                " (isolated sections cannot supervise affinities along z, nor tell which segments of two sections are"
-                " one neuron): label neighbouring sections"
+                "no labels hold both ends of such an edge",
+                "label neighbouring sections, as isolated ones cannot supervise affinities along z, nor tell which"
+                " segments of two sections are one neuron",
             )
         elif experiment.outside == "masked" and not all(abs(o) < n for o, n in zip(offset, reach, strict=True)):
             found[offset] = (
-                f"offset {list(offset)}: no patch holds both ends of such an edge, so this channel is not trained, as"
-                f" training.patch is {list(patch)}: make it larger, or leave the offset out"
+                "no patch holds both ends of such an edge",
+                f"make training.patch, which is {list(patch)}, larger, or leave the offset out",
             )
     return found
 

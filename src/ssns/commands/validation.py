@@ -17,6 +17,7 @@ from ssns.commands.truth import truths
 from ssns.experiment import Experiment
 from ssns.metrics import WORST
 from ssns.segmentation import Method, value_of
+from ssns.space import Triple
 from ssns.volume.normalization import IntensityRange
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Validation:
         experiment: Settings of prediction, segmentation and scoring.
         watched: The validation parts, their truth and where it is known.
         ranges: Intensity range of each volume.
+        untrained: Offsets whose affinities count as 0, as the checkpoint predicts them.
     """
 
     def __init__(
@@ -39,14 +41,20 @@ class Validation:
         experiment: Experiment,
         watched: Sequence[tuple[Part, NDArray[Any], NDArray[np.bool_]]],
         ranges: Mapping[str, IntensityRange],
+        untrained: Sequence[Triple] = (),
     ) -> None:
         self.experiment = experiment
         self.watched = watched
         self.ranges = ranges
+        self.silent = [channel for channel, offset in enumerate(experiment.offsets) if offset in untrained]
 
     @classmethod
     def of(
-        cls, experiment: Experiment, sources: dict[str, Source], ranges: Mapping[str, IntensityRange]
+        cls,
+        experiment: Experiment,
+        sources: dict[str, Source],
+        ranges: Mapping[str, IntensityRange],
+        untrained: Sequence[Triple] = (),
     ) -> Validation | None:
         """Validation on the regions of that role, if anything is known there."""
         found = [part for part in parts(experiment, sources) if part.role == "validation"]
@@ -55,7 +63,7 @@ class Validation:
             why = "nothing is labelled in the validation regions" if found else "no validation regions"
             warn(f"{why}: the last checkpoint will count as the best; `ssns init` holds some labels out")
             return None
-        return cls(experiment, watched, ranges)
+        return cls(experiment, watched, ranges, untrained)
 
     @property
     def rules(self) -> str:
@@ -92,6 +100,7 @@ class Validation:
                 normalize=self.ranges[part.source.name].apply,
                 offsets=self.experiment.learned_offsets,
             )[: len(self.experiment.offsets)]
+            affinities[self.silent] = 0
             scores = swept_scores(affinities, self._methods, self.experiment, truth, known, nothing=WORST)
             rows.append((int(known.sum()), scores))
         table = weighted_means(rows)
