@@ -180,6 +180,8 @@ class TestWarnings:
         assert "offset [-1, 0, 0]: no labels hold both ends of such an edge, so this channel is not trained" in told
         assert "offset [0, -1, 0]" not in told
         predict_experiment(experiment)
+        told = " ".join(capsys.readouterr().out.split())
+        assert told.count("warning: offset [-1, 0, 0]: nothing has trained this channel of") == 1
         along_z, *in_plane = open_volume(RunFolder.of(experiment).affinities("a-test")).read()
         assert not along_z.any()
         assert all(channel.any() for channel in in_plane)

@@ -17,7 +17,7 @@ from ssns.commands.inputs import Part, Source, open_sources, parts
 from ssns.commands.provenance import keep_experiment
 from ssns.commands.run_folder import RunFolder
 from ssns.commands.stamps import Stamp, file_state, made_now
-from ssns.commands.terminal import progress_bar, say
+from ssns.commands.terminal import progress_bar, say, warn
 from ssns.errors import UserError
 from ssns.experiment import Experiment
 from ssns.volume import create_volume, open_volume
@@ -104,7 +104,11 @@ def _load(path: Path, experiment: Experiment) -> Checkpoint:
             f"checkpoint: {path} restores raw, as pre-training does, and predicts no affinities: train from it, with"
             f" --transfer.checkpoint {path.resolve()}"
         )
-    return trained.predicting(experiment.offsets)
+    chosen = trained.predicting(experiment.offsets)
+    for offset in chosen.offsets:
+        if offset in trained.untrained:
+            warn(f"offset {list(offset)}: nothing has trained this channel of {path}, so its affinities are 0")
+    return chosen
 
 
 def _predict_part(
