@@ -82,11 +82,13 @@ class Checkpoint:
 
         with torch.device("meta"):
             head = tuple(f"{part}." for part in self.network.build(1).parts["head"])
-        kept, weights = [learned.index(offset) for offset in wanted], dict(self.weights)
-        for name in filter(lambda name: name.startswith(head), self.weights):
-            channels = weights[name].unflatten(0, (len(learned), -1))[kept]  # an unshuffle gives each several rows
-            channels[silent] = NEVER if name.endswith("bias") else 0.0
-            weights[name] = channels.flatten(0, 1)
+        kept = [learned.index(offset) for offset in wanted]
+        weights = dict(self.weights)
+        for name, tensor in self.weights.items():
+            if name.startswith(head):
+                channels = tensor.unflatten(0, (len(learned), -1))[kept]  # an unshuffle gives each several rows
+                channels[silent] = NEVER if name.endswith("bias") else 0.0
+                weights[name] = channels.flatten(0, 1)
         return replace(self, weights=weights, offsets=wanted, auxiliary_offsets=())
 
 

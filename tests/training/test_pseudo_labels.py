@@ -44,18 +44,13 @@ def test_pairs_that_are_apart_are_outside_though_one_bold_segment_has_both():
         _, target, known = found.views(batch, number)
         _, _, less = without.views(batch, number)
         for labels, affinities, more in zip(batch.labels, target.numpy(), (known & ~less).numpy(), strict=True):
-            for channel, (z, y, x) in _edges(more):
+            for channel, z, y, x in np.argwhere(more):
                 there = np.array([z, y, x]) - np.eye(3, dtype=int)[channel]
                 assert sorted((labels[z, y, x], labels[tuple(there)])) in pairs
                 assert affinities[channel, z, y, x] == 0
                 seen += 1
         assert not (less & ~known).any()
     assert seen > 0
-
-
-def _edges(mask):
-    """Channel and voxel of each edge in a mask."""
-    return [(channel, (z, y, x)) for channel, z, y, x in np.argwhere(mask)]
 
 
 def test_of_channels_that_nothing_has_trained_nothing_is_known():

@@ -23,7 +23,7 @@ from ssns.commands.id_counts import IdCounts
 from ssns.commands.inputs import Source, open_source, open_sources
 from ssns.commands.memory import BYTES_PER_VOXEL
 from ssns.commands.terminal import say, warn
-from ssns.commands.train import check_training, warn_of_untrained
+from ssns.commands.train import check_training, untrained_offsets, warn_of_untrained
 from ssns.errors import UserError
 from ssns.experiment import Region, VolumeSettings, load_experiment, region_boxes
 from ssns.networks import Network
@@ -143,7 +143,7 @@ def init_experiment(inputs: Inputs, output: Path, *, overwrite: bool = False) ->
     sources = open_sources(experiment)
     if source.labels is not None:
         check_training(experiment, sources)  # it runs as it is
-        warn_of_untrained(experiment, sources)
+        warn_of_untrained(experiment, sources, untrained_offsets(experiment, sources))
     weights = "" if source.labels else " --checkpoint WEIGHTS.pt"
     say(f"wrote {output}; next: ssns run {output}{weights}")
     _advise_of_numbers(inputs, source)

@@ -248,20 +248,20 @@ def _fit(experiment: Experiment, folder: RunFolder, inputs: _Inputs, start: Path
     keep_freed_memory()
     inputs = inputs.prepared(experiment.normalization)
     ranges = {name: experiment.normalization.measure(source.raw) for name, source in inputs.all.items()}
-    warn_of_untrained(experiment, inputs.all)
+    untrained = untrained_offsets(experiment, inputs.all)
+    warn_of_untrained(experiment, inputs.all, untrained)
     fabric = make_fabric(experiment.training)
     fabric.launch()
     torch.manual_seed(experiment.seed)
     networks = _Networks(experiment, start)
     process = Process(fabric.device, experiment.seed, fabric.global_rank, sum_over_processes(fabric))
-    objective = _objective(experiment, inputs, ranges, networks, process, fabric)
+    objective = _objective(experiment, inputs, ranges, networks, process, fabric, untrained)
     _warn_of_initial_statistics(experiment, objective.network)
     _warn_of_warmup(experiment)
     if networks.taken is not None:
         say(f"train: from {start}: {networks.taken}; transfer.json lists them")
         if is_first_process():
             write_json(folder.training / "transfer.json", networks.taken.to_dict() | {"checkpoint": str(start)})
-    untrained = untrained_offsets(experiment, inputs.all)
     checkpoint = Checkpoint(
         experiment.network,
         {},
@@ -326,6 +326,7 @@ def _objective(
     networks: _Networks,
     process: Process,
     fabric: Fabric,
+    untrained: Sequence[Triple],
 ) -> Objective:
     """What is minimised, with the network or the students in it."""
     from ssns.training.consistency import Consistency
@@ -335,7 +336,7 @@ def _objective(
     if isinstance(objective, SupervisedObjective):
         return _supervised(experiment, inputs, ranges, networks.build(), process)
     if isinstance(objective, PseudoLabelObjective):
-        return _pseudo_labelled(experiment, objective, inputs, ranges, networks.build(), process)
+        return _pseudo_labelled(experiment, objective, inputs, ranges, networks.build(), process, untrained)
     students, teacher = make_teacher(objective.teacher, networks.build, objective.batch)
     sampler = RawPatches(
         [source.unlabelled("unlabelled", ranges[name]) for name, source in inputs.unlabelled.items()],
@@ -364,15 +365,16 @@ def _pseudo_labelled(
     ranges: Mapping[str, IntensityRange],
     network: nn.Module,
     process: Process,
+    untrained: Sequence[Triple],
 ) -> PseudoLabelled:
     """Labelled patches, and those that `ssns teach` has segmented."""
     from ssns.training.pseudo_labels import TAUGHT, PseudoLabelled
 
     volumes, bold, apart = taught_volumes(experiment, inputs.all, ranges)
     sampler = _labelled_patches(experiment, volumes, process, stream=TAUGHT)
-    untrained = [experiment.learned_offsets.index(offset) for offset in untrained_offsets(experiment, inputs.all)]
     labelled = _supervised(experiment, inputs, ranges, network, process)
-    return PseudoLabelled(labelled, sampler, bold, apart, objective, untrained=untrained)
+    channels = [experiment.learned_offsets.index(offset) for offset in untrained]
+    return PseudoLabelled(labelled, sampler, bold, apart, objective, untrained=channels)
 
 
 def _supervised(
@@ -415,9 +417,8 @@ def _labelled_patches(
     )
 
 
-def warn_of_untrained(experiment: Experiment, sources: dict[str, Source]) -> None:
-    """Say which channels no labels train, why, and what becomes of them."""
-    untrained = untrained_offsets(experiment, sources)
+def warn_of_untrained(experiment: Experiment, sources: dict[str, Source], untrained: Sequence[Triple]) -> None:
+    """Say which channels no labels train, why, and what becomes of them, ``untrained`` being those of random ones."""
     for offset, (reason, advice) in _unsupervised_offsets(experiment, sources).items():
         so = "is not trained, and its affinities are 0" if offset in untrained else "stays as it was trained before"
         warn(f"offset {list(offset)}: {reason}, so this channel {so}: {advice}")

@@ -24,7 +24,7 @@ class PseudoLabels:
 
     Two voxels of one cautious segment are taken to be of one neuron, and a voxel of background to be of none. Two
     cautious segments are taken to be two neurons if they are in different bold ones, or if the bold segmentation joins
-    them through others alone: their own contact would not. Of other pairs nothing is known.
+    them through others alone: the mean affinity of their own contact would not. Of other pairs nothing is known.
 
     Attributes:
         ids: Cautious segments (z, y, x), uint32, 0 where a voxel is background.

@@ -118,8 +118,7 @@ class PseudoLabelled:
                 keys = torch.minimum(first, second) * len(self.bold) + torch.maximum(first, second)
                 place = torch.searchsorted(self.apart, keys).clamp(max=len(self.apart) - 1)
                 found[:, channel][(slice(None), *here)] = self.apart[place] == keys
-        inside = inner(shape, self.targets.shrink)
-        return found[(..., *inside)]
+        return found[(..., *inner(shape, self.targets.shrink))]
 
     def after_update(self, step: int) -> None:
         """Nothing follows the network here."""
